@@ -1,0 +1,7 @@
+//! What touches the world: files, the store, other people's APIs, the clock. Decides no policy.
+
+pub mod clock;
+
+pub mod source;
+
+pub mod connectors;

@@ -1,0 +1,116 @@
+//! Pulls records from a source. One module a connector; all behind `Connect`.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::clock::Clock;
+use crate::core::model::{ImportStats, Millis, Resource, ScheduleId};
+
+/// A secret in memory: shown as `***` by `Debug`, so that it cannot slip into a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Everything one import may use. Secrets are resolved; nothing else is read from the world but the source.
+pub struct ImportContext {
+    pub id: ScheduleId,
+    pub run_id: i64,
+    pub nominal: Millis,
+    /// The source's address without a trailing slash.
+    pub base_url: String,
+    pub api_key: Secret,
+    pub resources: Vec<Resource>,
+    pub sink: Arc<dyn RecordSink>,
+    pub clock: Clock,
+    /// Fires when the run is to stop (shutdown); the import returns soon after.
+    pub cancel: CancellationToken,
+}
+
+/// One record as it came, under the key that names it within its resource.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub key: String,
+    pub payload: Value,
+}
+
+/// A page of records and the bookmark that is true once they are stored.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub resource: Resource,
+    pub records: Vec<Record>,
+    /// Opaque to the store; `None` leaves the stored one as it is.
+    pub bookmark: Option<Value>,
+}
+
+/// Could not store what was imported.
+#[derive(Debug, thiserror::Error)]
+#[error("could not store imported records: {0}")]
+pub struct SinkError(pub String);
+
+/// Where an import's records go. A page, its bookmark and its counts are one transaction.
+pub trait RecordSink: Send + Sync {
+    fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>>;
+    /// Upserts by (tenant, connector, resource, key) and says how many were new, changed and unchanged.
+    fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>>;
+}
+
+/// Why an import failed, by what would help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The key is missing, wrong or not allowed: trying again does not help.
+    Unauthorized,
+    /// The source asks to slow down.
+    RateLimited,
+    /// The source is down, slow or unreachable.
+    Unavailable,
+    /// The source answered something that is not what it documents.
+    BadResponse,
+    /// The schedule lacks something, or the source refuses what it asks for.
+    Configuration,
+    /// Our own store failed.
+    Store,
+    /// Stopped by shutdown.
+    Cancelled,
+}
+
+impl ErrorClass {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorClass::Unauthorized => "unauthorized",
+            ErrorClass::RateLimited => "rate_limited",
+            ErrorClass::Unavailable => "unavailable",
+            ErrorClass::BadResponse => "bad_response",
+            ErrorClass::Configuration => "configuration",
+            ErrorClass::Store => "store",
+            ErrorClass::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How an import ended. What was stored before a failure stays and is counted.
+#[derive(Clone, Debug)]
+pub struct ImportOutcome {
+    pub stats: ImportStats,
+    /// `None` when it succeeded.
+    pub error: Option<ImportFailure>,
+}
+
+/// The class is for machines, the message for the operator: what failed, where, what to do.
+#[derive(Clone, Debug)]
+pub struct ImportFailure {
+    pub class: ErrorClass,
+    pub message: String,
+}
+
+/// A connector: one import of one tenant at a time through `import`.
+pub trait Connect: Send + Sync {
+    fn import(&self, context: ImportContext) -> BoxFuture<'_, ImportOutcome>;
+}

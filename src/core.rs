@@ -1,0 +1,6 @@
+//! What is decided: plain functions of values. Nothing here does I/O, reads a clock, the
+//! environment or randomness, or is async.
+
+pub mod model;
+
+pub mod desired;

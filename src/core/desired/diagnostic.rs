@@ -1,0 +1,31 @@
+//! What is wrong with a document, where, and what to do about it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How bad it is: an error keeps the file from being applied, a warning does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One finding about one place of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Diagnostic {
+    /// Relative to the desired directory, forward slashes.
+    pub file: String,
+    /// From 1; 0 when the finding is about the file as a whole.
+    pub line: u32,
+    /// In characters, from 1; 0 when the finding is about the file as a whole.
+    pub column: u32,
+    pub severity: Severity,
+    /// A short stable name, e.g. `unknown-key`.
+    pub code: String,
+    /// The field as a JSON pointer (`/connection/base_url`), empty for the whole document.
+    pub field: String,
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}

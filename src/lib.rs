@@ -1,0 +1,8 @@
+//! Command Center keeps a running fleet of import schedules equal to a directory of YAML files,
+//! and writes down every difference it finds or makes. `ARCHITECTURE.md` is the map.
+
+pub mod core;
+
+pub mod adapters;
+
+pub mod sandbox;

@@ -4,3 +4,11 @@
 pub mod model;
 
 pub mod desired;
+
+pub mod timing;
+
+pub mod audit;
+
+pub mod plan;
+
+pub mod fleet;

@@ -1,0 +1,527 @@
+//! The fleet in memory: what must be at hand to notice a change, fire on time and answer a count.
+//! Everything else of a schedule stands in the store. A hundred thousand schedules take some 15 MiB:
+//! names lie in one arena, entries are plain and small, cron texts are shared.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::core::model::{Connector, Digest, Millis, ScheduleId, ScheduleSpec};
+use crate::core::timing::{BadRhythm, DueQueue, Rhythm, RhythmCache};
+
+/// Half a SHA-256: enough to tell two contents apart.
+pub type Fingerprint = [u8; 16];
+
+/// The first half of a digest, as the fleet keeps it.
+pub fn fingerprint(digest: Digest) -> Fingerprint {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest.0[..16]);
+    half
+}
+
+/// A schedule's place in the fleet; stays the same while the schedule exists.
+pub type Slot = u32;
+
+/// How a schedule stands to its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sync {
+    #[default]
+    Synced,
+    /// A change is known and not yet applied.
+    Pending,
+    /// What runs was changed beside the files and is not yet repaired.
+    Drifted,
+    /// The file cannot be used; its last good version runs on.
+    Invalid,
+    /// A deletion or pause that waits for a person.
+    Held,
+}
+
+impl Sync {
+    pub const ALL: [Sync; 5] = [Sync::Synced, Sync::Pending, Sync::Drifted, Sync::Invalid, Sync::Held];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sync::Synced => "synced",
+            Sync::Pending => "pending",
+            Sync::Drifted => "drifted",
+            Sync::Invalid => "invalid",
+            Sync::Held => "held",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cadence {
+    IntervalSec(u32),
+    /// Index into the shared texts.
+    Cron(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// The row's key in the store; 0 marks a free slot.
+    row: i64,
+    /// Condensed stat of the file as last read; 0 where it must be read again.
+    stamp: u64,
+    /// When the timer fires; `NEVER` while paused.
+    due: Millis,
+    name_at: u32,
+    cadence: Cadence,
+    content: Fingerprint,
+    applied: Fingerprint,
+    name_len: u8,
+    connector: Connector,
+    sync: Sync,
+    paused: bool,
+    running: bool,
+    seen: bool,
+}
+
+const NEVER: Millis = Millis::MAX;
+
+/// What the fleet learns of a schedule when it is loaded or applied.
+#[derive(Clone, Debug)]
+pub struct Member<'a> {
+    pub row: i64,
+    pub stamp: u64,
+    /// Digest of the file's bytes as applied.
+    pub content: Digest,
+    /// Fingerprint of the stored row as it ought to be.
+    pub applied: Fingerprint,
+    pub interval_sec: Option<u32>,
+    pub cron: Option<&'a str>,
+    pub timezone: Option<&'a str>,
+    pub paused: bool,
+    pub next_due: Option<Millis>,
+}
+
+/// One schedule's state in memory, by value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    pub slot: Slot,
+    pub row: i64,
+    pub stamp: u64,
+    pub content: Fingerprint,
+    pub applied: Fingerprint,
+    pub paused: bool,
+    pub running: bool,
+    pub next_due: Option<Millis>,
+    pub sync: Sync,
+}
+
+/// All schedules of this node, indexed by name, with their timers.
+#[derive(Default)]
+pub struct Fleet {
+    entries: Vec<Entry>,
+    free: Vec<Slot>,
+    names: String,
+    index: HashTable<Slot>,
+    hasher: RandomState,
+    crons: Vec<(Box<str>, Box<str>)>,
+    cron_index: HashMap<(Box<str>, Box<str>), u32>,
+    rhythms: RhythmCache,
+    timers: DueQueue,
+}
+
+impl Fleet {
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Makes room for `count` schedules at once, so that growing leaves nothing behind.
+    pub fn reserve(&mut self, count: usize) {
+        self.entries.reserve_exact(count);
+        self.names.reserve(count * 12);
+        let (entries, names, hasher) = (&self.entries, &self.names, &self.hasher);
+        self.index.reserve(count, |slot| hash_of_slot(entries, names, hasher, *slot));
+    }
+
+    pub fn get(&self, connector: Connector, tenant: &str) -> Option<Glance> {
+        self.find(connector, tenant).and_then(|slot| self.glance(slot))
+    }
+
+    pub fn glance(&self, slot: Slot) -> Option<Glance> {
+        let entry = self.entries.get(slot as usize).filter(|entry| entry.row != 0)?;
+        Some(Glance {
+            slot,
+            row: entry.row,
+            stamp: entry.stamp,
+            content: entry.content,
+            applied: entry.applied,
+            paused: entry.paused,
+            running: entry.running,
+            next_due: (entry.due != NEVER).then_some(entry.due),
+            sync: entry.sync,
+        })
+    }
+
+    /// The schedule's name, rebuilt from the arena.
+    pub fn id(&self, slot: Slot) -> Option<ScheduleId> {
+        let entry = self.entries.get(slot as usize).filter(|entry| entry.row != 0)?;
+        let tenant = name(entry, &self.names).parse().ok()?;
+        Some(ScheduleId::new(entry.connector, tenant))
+    }
+
+    /// Adds or renews a schedule and arms its timer.
+    pub fn put(&mut self, connector: Connector, tenant: &str, member: &Member<'_>) -> Slot {
+        let cadence = self.cadence(member);
+        let slot = self.find(connector, tenant).unwrap_or_else(|| self.insert(connector, tenant));
+        let due = member.next_due.unwrap_or(NEVER);
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            let rearm = entry.due != due && due != NEVER;
+            entry.row = member.row;
+            entry.stamp = member.stamp;
+            entry.due = due;
+            entry.cadence = cadence;
+            entry.content = fingerprint(member.content);
+            entry.applied = member.applied;
+            entry.paused = member.paused;
+            entry.sync = Sync::Synced;
+            if rearm {
+                self.timers.push(due, slot);
+            }
+        }
+        slot
+    }
+
+    pub fn remove(&mut self, connector: Connector, tenant: &str) {
+        let hash = self.hasher.hash_one((connector, tenant));
+        let (entries, names) = (&self.entries, &self.names);
+        let same = |slot: &Slot| {
+            entries.get(*slot as usize).is_some_and(|e| e.connector == connector && name(e, names) == tenant)
+        };
+        let Ok(found) = self.index.find_entry(hash, same) else { return };
+        let (slot, _) = found.remove();
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            entry.row = 0;
+            entry.due = NEVER;
+        }
+        self.free.push(slot);
+    }
+
+    pub fn set_sync(&mut self, slot: Slot, sync: Sync) {
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            entry.sync = sync;
+        }
+    }
+
+    /// Remembers the file's stat and digest as read, without a change of the schedule.
+    pub fn set_stamp(&mut self, slot: Slot, stamp: u64) {
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            entry.stamp = stamp;
+        }
+    }
+
+    pub fn set_running(&mut self, slot: Slot, running: bool) {
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            entry.running = running;
+        }
+    }
+
+    /// Arms the timer anew; `None` disarms it.
+    pub fn set_due(&mut self, slot: Slot, next_due: Option<Millis>) {
+        let due = next_due.unwrap_or(NEVER);
+        if let Some(entry) = self.entries.get_mut(slot as usize).filter(|entry| entry.due != due) {
+            entry.due = due;
+            if due != NEVER {
+                self.timers.push(due, slot);
+            }
+        }
+    }
+
+    /// The earliest due time; may be one that a schedule has outlived, which costs one idle wake-up.
+    pub fn next_due(&self) -> Option<Millis> {
+        self.timers.next()
+    }
+
+    /// Takes up to `limit` schedules that are due at `now` out of the queue; each stays due until
+    /// `set_due` moves it on.
+    pub fn take_due(&mut self, now: Millis, limit: usize) -> Vec<(Slot, Millis)> {
+        let mut due = Vec::new();
+        while due.len() < limit {
+            let Some((at, slot)) = self.timers.pop_due(now) else { break };
+            let current = self.entries.get(slot as usize).is_some_and(|entry| entry.row != 0 && entry.due == at);
+            if current && due.last() != Some(&(slot, at)) {
+                due.push((slot, at));
+            }
+        }
+        due
+    }
+
+    /// Puts a schedule that was taken and not claimed back into the queue.
+    pub fn put_back(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries.get(slot as usize).filter(|entry| entry.due != NEVER) {
+            self.timers.push(entry.due, slot);
+        }
+    }
+
+    /// Rebuilds the queue from the entries: repairs lost timers and drops outlived ones.
+    /// Returns how many schedules had no timer.
+    pub fn rearm(&mut self) {
+        let armed = self.entries.iter().zip(0..).filter(|(entry, _)| entry.row != 0 && entry.due != NEVER);
+        self.timers.rebuild(armed.map(|(entry, slot)| (entry.due, slot)));
+    }
+
+    /// How many entries the timer queue holds, outlived ones included.
+    pub fn queued(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The schedule's rhythm, from what memory holds.
+    pub fn rhythm(&mut self, slot: Slot) -> Option<Result<Rhythm, BadRhythm>> {
+        let id = self.id(slot)?;
+        match self.entries.get(slot as usize)?.cadence {
+            Cadence::IntervalSec(sec) => Some(Ok(Rhythm::interval(&id, sec))),
+            Cadence::Cron(text) => {
+                let (expression, zone) = self.crons.get(text as usize)?;
+                Some(self.rhythms.cron(expression, zone).cloned())
+            }
+        }
+    }
+
+    /// Marks no schedule as seen; a listing then marks those it finds.
+    pub fn unsee(&mut self) {
+        for entry in &mut self.entries {
+            entry.seen = false;
+        }
+    }
+
+    pub fn see(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            entry.seen = true;
+        }
+    }
+
+    /// Schedules that no listing has found since `unsee`.
+    pub fn unseen(&self) -> Vec<Slot> {
+        let gone = |(entry, slot): (&Entry, Slot)| (entry.row != 0 && !entry.seen).then_some(slot);
+        self.entries.iter().zip(0..).filter_map(gone).collect()
+    }
+
+    /// Every schedule's glance.
+    pub fn iter(&self) -> impl Iterator<Item = Glance> + '_ {
+        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).filter_map(|slot| self.glance(slot))
+    }
+
+    fn cadence(&mut self, member: &Member<'_>) -> Cadence {
+        match (member.interval_sec, member.cron) {
+            (None, Some(cron)) => {
+                let key: (Box<str>, Box<str>) = (cron.into(), member.timezone.unwrap_or("UTC").into());
+                let next = u32::try_from(self.crons.len()).unwrap_or(u32::MAX);
+                let index = *self.cron_index.entry(key.clone()).or_insert(next);
+                if index == next {
+                    self.crons.push(key);
+                }
+                Cadence::Cron(index)
+            }
+            (interval_sec, _) => Cadence::IntervalSec(interval_sec.unwrap_or(1)),
+        }
+    }
+
+    fn find(&self, connector: Connector, tenant: &str) -> Option<Slot> {
+        let hash = self.hasher.hash_one((connector, tenant));
+        let same = |slot: &Slot| {
+            self.entries.get(*slot as usize).is_some_and(|e| e.connector == connector && name(e, &self.names) == tenant)
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    fn insert(&mut self, connector: Connector, tenant: &str) -> Slot {
+        let name_at = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push_str(tenant);
+        let entry = Entry {
+            row: 0,
+            stamp: 0,
+            due: NEVER,
+            name_at,
+            cadence: Cadence::IntervalSec(1),
+            content: [0; 16],
+            applied: [0; 16],
+            name_len: u8::try_from(tenant.len()).unwrap_or(u8::MAX),
+            connector,
+            sync: Sync::Synced,
+            paused: false,
+            running: false,
+            seen: true,
+        };
+        let slot = if let Some(slot) = self.free.pop() {
+            if let Some(place) = self.entries.get_mut(slot as usize) {
+                *place = entry;
+            }
+            slot
+        } else {
+            self.entries.push(entry);
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+        };
+        let (entries, names, hasher) = (&self.entries, &self.names, &self.hasher);
+        let hash = hasher.hash_one((connector, tenant));
+        self.index.insert_unique(hash, slot, |slot| hash_of_slot(entries, names, hasher, *slot));
+        slot
+    }
+}
+
+fn name<'a>(entry: &Entry, names: &'a str) -> &'a str {
+    let start = entry.name_at as usize;
+    names.get(start..start + usize::from(entry.name_len)).unwrap_or("")
+}
+
+fn hash_of_slot(entries: &[Entry], names: &str, hasher: &RandomState, slot: Slot) -> u64 {
+    entries.get(slot as usize).map_or(0, |entry| hasher.hash_one((entry.connector, name(entry, names))))
+}
+
+/// A schedule's row as the store keeps it: the cadence and pause in columns of their own, the rest
+/// as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowSpec {
+    pub interval_sec: Option<u32>,
+    pub cron: Option<String>,
+    pub timezone: Option<String>,
+    pub paused: bool,
+    pub pause_reason: Option<String>,
+    /// Connection, resources and labels.
+    pub rest: String,
+}
+
+impl RowSpec {
+    pub fn of(spec: &ScheduleSpec) -> Self {
+        let rest = ScheduleSpec {
+            connection: spec.connection.clone(),
+            resources: spec.resources.clone(),
+            labels: spec.labels.clone(),
+            ..ScheduleSpec::default()
+        };
+        RowSpec {
+            interval_sec: spec.interval_sec,
+            cron: spec.cron.clone(),
+            timezone: spec.timezone.clone(),
+            paused: spec.paused,
+            pause_reason: spec.pause_reason.clone(),
+            rest: serde_json::to_string(&rest).unwrap_or_default(),
+        }
+    }
+
+    /// The whole value again; `None` when the row's JSON was damaged by hand.
+    pub fn spec(&self) -> Option<ScheduleSpec> {
+        let rest: ScheduleSpec = serde_json::from_str(&self.rest).ok()?;
+        Some(ScheduleSpec {
+            interval_sec: self.interval_sec,
+            cron: self.cron.clone(),
+            timezone: self.timezone.clone(),
+            paused: self.paused,
+            pause_reason: self.pause_reason.clone(),
+            ..rest
+        })
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        row_fingerprint(
+            self.interval_sec,
+            self.cron.as_deref(),
+            self.timezone.as_deref(),
+            self.paused,
+            self.pause_reason.as_deref(),
+            &self.rest,
+        )
+    }
+}
+
+/// Condenses a row's columns without parsing them, so that a whole fleet can be checked for
+/// changes made by hand.
+pub fn row_fingerprint(
+    interval_sec: Option<u32>,
+    cron: Option<&str>,
+    timezone: Option<&str>,
+    paused: bool,
+    pause_reason: Option<&str>,
+    rest: &str,
+) -> Fingerprint {
+    let mut text = Vec::with_capacity(rest.len() + 64);
+    text.extend_from_slice(&interval_sec.unwrap_or(0).to_le_bytes());
+    text.push(u8::from(paused));
+    for part in [cron, timezone, pause_reason, Some(rest)] {
+        match part {
+            Some(part) => {
+                text.push(1);
+                text.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+                text.extend_from_slice(part.as_bytes());
+            }
+            None => text.push(0),
+        }
+    }
+    fingerprint(Digest::of(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(row: i64, due: Option<Millis>) -> Member<'static> {
+        Member {
+            row,
+            stamp: 1,
+            content: Digest([1; 32]),
+            applied: [2; 16],
+            interval_sec: Some(60),
+            cron: None,
+            timezone: None,
+            paused: due.is_none(),
+            next_due: due,
+        }
+    }
+
+    #[test]
+    fn schedules_are_found_again_and_slots_reused() {
+        let mut fleet = Fleet::default();
+        for n in 0..1000 {
+            fleet.put(Connector::Noop, &format!("t{n}"), &member(n + 1, Some(n)));
+        }
+        assert_eq!(fleet.len(), 1000);
+        let glance = fleet.get(Connector::Noop, "t500").unwrap();
+        assert_eq!((glance.row, glance.next_due), (501, Some(500)));
+        assert_eq!(fleet.get(Connector::Acculynx, "t500"), None);
+        assert_eq!(fleet.id(glance.slot).unwrap().to_string(), "noop/t500");
+
+        fleet.remove(Connector::Noop, "t500");
+        assert_eq!((fleet.get(Connector::Noop, "t500"), fleet.len()), (None, 999));
+        let reused = fleet.put(Connector::Acculynx, "new", &member(7, None));
+        assert_eq!(reused, glance.slot);
+        assert_eq!(fleet.id(reused).unwrap().to_string(), "acculynx/new");
+    }
+
+    #[test]
+    fn only_current_timers_fire() {
+        let mut fleet = Fleet::default();
+        let a = fleet.put(Connector::Noop, "a", &member(1, Some(10)));
+        let b = fleet.put(Connector::Noop, "b", &member(2, Some(20)));
+        fleet.set_due(a, Some(30));
+        fleet.set_due(a, Some(10));
+        assert_eq!(fleet.take_due(15, 10), vec![(a, 10)]);
+        fleet.set_due(a, Some(70));
+        fleet.remove(Connector::Noop, "b");
+        assert_eq!(fleet.take_due(69, 10), vec![]);
+        assert_eq!(fleet.take_due(70, 10), vec![(a, 70)]);
+        fleet.put_back(a);
+        assert_eq!(fleet.take_due(70, 10), vec![(a, 70)]);
+        fleet.rearm();
+        assert_eq!((fleet.queued(), fleet.glance(b)), (1, None));
+    }
+
+    #[test]
+    fn a_row_gives_its_spec_back() {
+        let spec: ScheduleSpec = serde_json::from_value(serde_json::json!({
+            "cron": "0 2 * * *", "timezone": "UTC", "paused": true, "pause_reason": "x",
+            "resources": ["jobs"], "labels": {"a": "b"}, "connection": {"api_key": {"env": "CC_SECRET_X"}}
+        }))
+        .unwrap();
+        let row = RowSpec::of(&spec);
+        assert_eq!(row.spec(), Some(spec.clone()));
+        let other = RowSpec { pause_reason: Some("y".into()), ..row.clone() };
+        assert_ne!(row.fingerprint(), other.fingerprint());
+    }
+}

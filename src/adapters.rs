@@ -4,4 +4,6 @@ pub mod clock;
 
 pub mod source;
 
+pub mod store;
+
 pub mod connectors;

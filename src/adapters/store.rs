@@ -1,0 +1,372 @@
+//! Where the fleet's state is kept. `Store` is what the rest of the program relies on; an engine is
+//! right when it passes `conformance`. Several nodes may share one store: a claim is exclusive
+//! because its key is unique, and every claim carries the node's fencing term.
+
+pub mod conformance;
+mod sqlite;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+pub use sqlite::SqliteStore;
+
+use crate::adapters::connectors::Page;
+use crate::core::audit::{Draft, Entry, Head};
+use crate::core::desired::Diagnostic;
+use crate::core::fleet::{Fingerprint, RowSpec};
+use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId};
+
+/// What a store can fail at. Cheap to clone: one failed commit answers everyone in its group.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the store {path}: {reason}")]
+    Open { path: String, reason: String },
+    #[error("the store {path} is in use by another Command Center; stop that one, or choose another with --dsn")]
+    Locked { path: String },
+    #[error("the store {path} was written by a newer version (schema {found}, this program knows {known}); upgrade this program")]
+    Newer { path: String, found: i64, known: i64 },
+    #[error("the disk that holds the store is full; free some space, nothing was changed")]
+    Full,
+    #[error("could not {operation}: {reason}")]
+    Failed { operation: &'static str, reason: String },
+    #[error("the store is shutting down")]
+    Stopped,
+}
+
+pub type StoreResult<T> = Result<T, StoreError>;
+pub type StoreFuture<'a, T> = BoxFuture<'a, StoreResult<T>>;
+
+/// A change of one schedule with the audit entries that tell of it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub id: ScheduleId,
+    pub kind: ChangeKind,
+    pub audit: Vec<Draft>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ChangeKind {
+    Put(Box<Put>),
+    Delete,
+    /// Nothing but the audit entries.
+    Note,
+}
+
+/// A schedule's row as it is to be from now on.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// The key a lost row had, to be given again.
+    pub row: Option<i64>,
+    pub spec: RowSpec,
+    pub digest: Digest,
+    pub content: Vec<u8>,
+    pub stamp: u64,
+    pub next_due: Option<Millis>,
+}
+
+/// An edit that is promised before its file is touched; replayed at start if it had not got there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    pub id: ScheduleId,
+    /// Digest of the file the edit was made from; `None` when there was no file.
+    pub base: Option<Digest>,
+    /// The file's new bytes; `None` deletes it.
+    pub content: Option<Vec<u8>>,
+}
+
+/// What a transaction of changes left behind.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The row's key per change; 0 where there is none.
+    pub rows: Vec<i64>,
+    /// Sequence numbers of the audit entries, in order.
+    pub seqs: Vec<i64>,
+    pub intent: Option<i64>,
+}
+
+/// Why a run started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    Schedule,
+    RunNow,
+}
+
+impl Trigger {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Schedule => "schedule",
+            Trigger::RunNow => "run-now",
+        }
+    }
+}
+
+/// A slot to be taken before its run starts.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub id: ScheduleId,
+    pub row: i64,
+    pub nominal: Millis,
+    pub trigger: Trigger,
+    /// What the timer is set to with the claim; `None` leaves it.
+    pub next_due: Option<Option<Millis>>,
+    /// Entries to write with the claim, such as who asked for it.
+    pub audit: Vec<Draft>,
+}
+
+/// A run's end.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    pub run: i64,
+    pub row: i64,
+    pub ended: Millis,
+    pub ok: bool,
+    pub message: String,
+    pub error_class: Option<&'static str>,
+    pub stats: ImportStats,
+}
+
+/// A run that a crash cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRun {
+    pub run: i64,
+    pub id: ScheduleId,
+    pub nominal: Millis,
+    pub trigger: String,
+}
+
+/// What start-up needs of each schedule.
+#[derive(Clone, Debug)]
+pub struct FleetRow {
+    pub row: i64,
+    pub connector: Connector,
+    pub tenant: String,
+    pub interval_sec: Option<u32>,
+    pub cron: Option<String>,
+    pub timezone: Option<String>,
+    pub paused: bool,
+    /// Fingerprint of the columns as they are now.
+    pub actual: Fingerprint,
+    /// Fingerprint of the columns as they were last applied.
+    pub applied: Fingerprint,
+    pub digest: Digest,
+    pub stamp: u64,
+    pub next_due: Option<Millis>,
+}
+
+/// One schedule's row, whole.
+#[derive(Clone, Debug)]
+pub struct ScheduleRow {
+    pub row: i64,
+    pub spec: RowSpec,
+    pub digest: Digest,
+    pub content: Vec<u8>,
+    pub stamp: u64,
+    pub next_due: Option<Millis>,
+    pub last: LastRun,
+}
+
+/// The last run as the status shows it.
+#[derive(Clone, Debug, Default)]
+pub struct LastRun {
+    pub ended: Option<Millis>,
+    pub ok: Option<bool>,
+    pub message: Option<String>,
+    pub stats: ImportStats,
+    pub failures: u32,
+}
+
+impl LastRun {
+    pub fn status(&self) -> Option<LastStatus> {
+        Some(LastStatus {
+            ok: self.ok?,
+            ts: crate::core::timing::seconds(self.ended?),
+            message: self.message.clone().unwrap_or_default(),
+            result: RunResult { stats: self.stats },
+        })
+    }
+}
+
+/// One schedule's stored half of its status.
+#[derive(Clone, Debug)]
+pub struct StatusRow {
+    pub row: i64,
+    pub tenant: String,
+    pub interval_sec: Option<u32>,
+    pub cron: Option<String>,
+    pub timezone: Option<String>,
+    pub paused: bool,
+    pub pause_reason: Option<String>,
+    pub digest: Digest,
+    pub next_due: Option<Millis>,
+    pub last: LastRun,
+}
+
+/// Which statuses to read: in order of row key, after `after`, `limit` at most.
+#[derive(Clone, Debug)]
+pub struct StatusQuery {
+    pub connector: Connector,
+    pub tenant: Option<String>,
+    pub after: i64,
+    pub limit: u32,
+}
+
+/// Which audit entries to read, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct AuditQuery {
+    /// This connector's entries, and those of none.
+    pub connector: Option<Connector>,
+    pub tenant: Option<String>,
+    pub operation: Option<String>,
+    pub source: Option<String>,
+    pub since: Option<Millis>,
+    pub until: Option<Millis>,
+    /// Only entries with a smaller sequence number.
+    pub before: Option<i64>,
+    pub limit: u32,
+}
+
+/// A file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Relative to the desired directory.
+    pub path: String,
+    /// Digest of the bytes that are wrong; `None` when they could not be read.
+    #[serde(skip)]
+    pub digest: Option<Digest>,
+    pub since: Millis,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// An emergency stop of the fleet (empty scope) or of one schedule (`connector/tenant`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brake {
+    pub scope: String,
+    pub reason: String,
+    pub actor: String,
+    pub since: Millis,
+}
+
+/// Facts for `/ops/db`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StoreFacts {
+    pub engine: String,
+    /// Without secrets.
+    pub dsn: String,
+    pub schema_version: i64,
+    pub size_bytes: u64,
+    pub wal_bytes: u64,
+    /// Rows by table.
+    pub rows: std::collections::BTreeMap<String, u64>,
+    /// When the last integrity check ran, RFC 3339, and what it found.
+    pub last_integrity_check: Option<Value>,
+    /// When the last snapshot was made; none are made yet.
+    pub last_snapshot: Option<Value>,
+}
+
+/// An answer given before to the same `Idempotency-Key`.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// Digest over method, path, tenant and body of the request it answered.
+    pub request: Digest,
+    pub answer: String,
+}
+
+/// Counts over the whole fleet, for analytics.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct FleetCounts {
+    pub schedules: u64,
+    pub paused: u64,
+    pub failing: u64,
+    pub runs_total: u64,
+    pub runs_ok: u64,
+    pub runs_failed: u64,
+    pub records: u64,
+    pub audit_entries: u64,
+}
+
+/// One tenant's run history in numbers, per connector.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TenantCounts {
+    pub connector: String,
+    pub runs_total: u64,
+    pub runs_ok: u64,
+    pub runs_failed: u64,
+    pub stats: ImportStats,
+    /// Mean length of the finished runs, milliseconds.
+    pub mean_duration_ms: Option<f64>,
+    pub records: u64,
+}
+
+/// A name and how often it occurs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Counted {
+    pub name: String,
+    pub count: u64,
+}
+
+/// Audit entries counted by what they say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AuditCounts {
+    pub total: u64,
+    pub by_operation: Vec<Counted>,
+    pub by_source: Vec<Counted>,
+    pub by_actor: Vec<Counted>,
+    /// By hour (RFC 3339 start of the bucket).
+    pub by_bucket: Vec<Counted>,
+}
+
+/// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
+pub trait Store: Send + Sync {
+    /// Applies all changes, their audit entries and the intent, or none of it.
+    fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
+    /// Appends audit entries that go with no change.
+    fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
+    /// Takes slots; the answer has a run's id per claim, or `None` where the slot was taken before.
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<i64>>>;
+    /// Moves timers without a run, e.g. past a slot that is skipped.
+    fn set_due(&self, rows: Vec<(i64, Option<Millis>)>) -> StoreFuture<'_, ()>;
+    fn complete(&self, completion: Completion) -> StoreFuture<'_, ()>;
+    /// Stores a page's records and its bookmark, and counts new, changed and unchanged ones.
+    fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats>;
+    fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>>;
+    /// Records a file that cannot be used, with entries for the audit.
+    fn put_problem(&self, problem: Problem, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;
+    fn clear_problem(&self, path: String, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;
+    fn put_brake(&self, brake: Brake, draft: Draft) -> StoreFuture<'_, Vec<i64>>;
+    fn release_brake(&self, scope: String, draft: Draft, now: Millis) -> StoreFuture<'_, Vec<i64>>;
+    /// Drops intents whose files are known to be on disk.
+    fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()>;
+    fn remember_answer(&self, key: String, remembered: Remembered, now: Millis) -> StoreFuture<'_, ()>;
+
+    /// Every schedule, in order of row key, in batches.
+    fn fleet(&self) -> mpsc::Receiver<StoreResult<Vec<FleetRow>>>;
+    fn statuses(&self, query: StatusQuery) -> mpsc::Receiver<StoreResult<Vec<StatusRow>>>;
+    /// The whole audit log, oldest first, in batches.
+    fn audit_log(&self) -> mpsc::Receiver<StoreResult<Vec<Entry>>>;
+    fn audit_page(&self, query: AuditQuery) -> StoreFuture<'_, Vec<Entry>>;
+    /// The head the store last wrote down.
+    fn audit_head(&self) -> StoreFuture<'_, Head>;
+    fn schedule(&self, id: ScheduleId) -> StoreFuture<'_, Option<ScheduleRow>>;
+    fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>>;
+    fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>>;
+    fn problems(&self) -> StoreFuture<'_, Vec<Problem>>;
+    fn brakes(&self) -> StoreFuture<'_, Vec<Brake>>;
+    fn answer(&self, key: String) -> StoreFuture<'_, Option<Remembered>>;
+    fn facts(&self) -> StoreFuture<'_, StoreFacts>;
+    fn fleet_counts(&self) -> StoreFuture<'_, FleetCounts>;
+    fn tenant_counts(&self, tenant: String) -> StoreFuture<'_, Vec<TenantCounts>>;
+    fn audit_counts(&self, since: Option<Millis>, until: Option<Millis>) -> StoreFuture<'_, AuditCounts>;
+    /// Whether anyone but this process has written since the last call; when in doubt, true.
+    fn changed_by_others(&self) -> StoreFuture<'_, bool>;
+    /// Finishes what was handed in and closes; later calls answer `Stopped`.
+    fn close(&self);
+}
+
+/// The store as everyone holds it.
+pub type SharedStore = Arc<dyn Store>;

@@ -1,0 +1,333 @@
+//! SQLite: one writer thread that groups commits, a pool of readers beside it, and a thread that
+//! moves the write-ahead log into the database while nobody waits for it.
+
+mod lock;
+mod read;
+mod write;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::*;
+use lock::StoreLock;
+use writer::{Lane, Writer};
+
+const MIGRATIONS: [M<'static>; 1] = [M::up(include_str!("../../../migrations/sqlite/001_initial.sql"))];
+
+/// Readers kept open when idle; more are opened under load.
+const IDLE_READERS: usize = 4;
+
+/// The store of one node. Dropping it closes the database; `close` does so at a chosen time.
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Writer,
+    readers: Arc<Readers>,
+    _lock: Option<StoreLock>,
+}
+
+/// Read connections, lent out one at a time.
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteStore {
+    /// Opens the store, alone: a second process that tries is told so. Makes missing folders and
+    /// brings the schema up to date.
+    pub fn open(path: &Path) -> StoreResult<SqliteStore> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| open_error(path, &e))?;
+        }
+        let lock = StoreLock::take(path)?;
+        SqliteStore::open_with(path, Some(lock))
+    }
+
+    /// Opens a private copy, for reading what a store holds without touching it.
+    pub fn open_copy(path: &Path, folder: &Path) -> StoreResult<SqliteStore> {
+        let copy = folder.join("store.db");
+        std::fs::copy(path, &copy).map_err(|e| open_error(path, &e))?;
+        let log = with_suffix(path, "-wal");
+        if log.exists() {
+            std::fs::copy(&log, with_suffix(&copy, "-wal")).map_err(|e| open_error(&log, &e))?;
+        }
+        SqliteStore::open_with(&copy, None)
+    }
+
+    fn open_with(path: &Path, lock: Option<StoreLock>) -> StoreResult<SqliteStore> {
+        let mut connection = Connection::open(path).map_err(|e| open_error(path, &e))?;
+        configure(&connection).map_err(|e| open_error(path, &e))?;
+        migrate(&mut connection, path)?;
+        let writer = Writer::start(connection, path)?;
+        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
+        Ok(SqliteStore { path: path.to_owned(), writer, readers, _lock: lock })
+    }
+
+    fn read<T>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> StoreResult<T> {
+        self.readers.with(operation, query)
+    }
+
+    /// A point read answers at once: it costs less than handing it to another thread would.
+    fn answer_now<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> StoreFuture<'_, T> {
+        std::future::ready(self.read(operation, query)).boxed()
+    }
+
+    /// A read that may be long runs on a thread of its own.
+    fn answer_later<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        let readers = self.readers.clone();
+        async move {
+            let task = tokio::task::spawn_blocking(move || readers.with(operation, query));
+            task.await.unwrap_or(Err(StoreError::Stopped))
+        }
+        .boxed()
+    }
+
+    /// A scan hands over batches as its reader takes them, so that memory stays small.
+    fn stream<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        scan: impl FnOnce(&Connection, &mut dyn FnMut(Vec<T>) -> bool) -> rusqlite::Result<()> + Send + 'static,
+    ) -> mpsc::Receiver<StoreResult<Vec<T>>> {
+        let (sender, receiver) = mpsc::channel(4);
+        let readers = self.readers.clone();
+        std::thread::spawn(move || {
+            let mut hand_over = |batch| sender.blocking_send(Ok(batch)).is_ok();
+            if let Err(error) = readers.with(operation, |connection| scan(connection, &mut hand_over)) {
+                // A reader that has gone away wants no error either.
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        receiver
+    }
+}
+
+impl Readers {
+    fn with<T>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> StoreResult<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(&self.path).map_err(|e| failed("open a reader", &e))?,
+        };
+        let result = query(&connection).map_err(|e| failed(operation, &e));
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+        result
+    }
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.pragma_update(None, "cache_size", -1024)?;
+    Ok(connection)
+}
+
+/// FULL: what was answered survives a power cut. Checkpoints are the checkpointer's, not a commit's.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -4096)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> StoreResult<()> {
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|e| open_error(path, &e))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::Newer { path: path.display().to_string(), found, known });
+    }
+    Migrations::from_slice(&MIGRATIONS).to_latest(connection).map_err(|e| open_error(path, &e))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Open { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+fn failed(operation: &'static str, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Failed { operation, reason: error.to_string() },
+    }
+}
+
+impl Store for SqliteStore {
+    fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied> {
+        self.writer.submit(Lane::Mutation, "apply changes", move |work| write::apply(work, changes, intent, now))
+    }
+
+    fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>> {
+        self.writer.submit(Lane::Mutation, "append to the audit log", move |work| work.append(drafts, now))
+    }
+
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<i64>>> {
+        self.writer.submit(Lane::Claim, "claim runs", move |work| write::claim(work, claims, now))
+    }
+
+    fn set_due(&self, rows: Vec<(i64, Option<Millis>)>) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Claim, "move timers", move |work| write::set_due(work, &rows))
+    }
+
+    fn complete(&self, completion: Completion) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "record a run's end", move |work| write::complete(work, &completion))
+    }
+
+    fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats> {
+        self.writer
+            .submit(Lane::Completion, "store imported records", move |work| write::page(work, &id, &page, now))
+    }
+
+    fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {
+        self.answer_now("read a bookmark", |connection| read::bookmark(connection, &id, resource))
+    }
+
+    fn put_problem(&self, problem: Problem, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Mutation, "record an invalid file", move |work| {
+            write::put_problem(work, &problem)?;
+            work.append(drafts, now).map(|_| ())
+        })
+    }
+
+    fn clear_problem(&self, path: String, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Mutation, "clear an invalid file", move |work| {
+            work.execute("DELETE FROM problems WHERE path = ?1", [path])?;
+            work.append(drafts, now).map(|_| ())
+        })
+    }
+
+    fn put_brake(&self, brake: Brake, draft: Draft) -> StoreFuture<'_, Vec<i64>> {
+        self.writer.submit(Lane::Claim, "pull the brake", move |work| {
+            write::put_brake(work, &brake)?;
+            work.append(vec![draft], brake.since)
+        })
+    }
+
+    fn release_brake(&self, scope: String, draft: Draft, now: Millis) -> StoreFuture<'_, Vec<i64>> {
+        self.writer.submit(Lane::Claim, "release the brake", move |work| {
+            work.execute("DELETE FROM brakes WHERE scope = ?1", [scope])?;
+            work.append(vec![draft], now)
+        })
+    }
+
+    fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "forget finished edits", move |work| {
+            for id in ids {
+                work.execute("DELETE FROM intents WHERE id = ?1", [id])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn remember_answer(&self, key: String, remembered: Remembered, now: Millis) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Mutation, "remember an answer", move |work| {
+            write::remember_answer(work, &key, &remembered, now)
+        })
+    }
+
+    fn fleet(&self) -> mpsc::Receiver<StoreResult<Vec<FleetRow>>> {
+        self.stream("read the fleet", read::fleet)
+    }
+
+    fn statuses(&self, query: StatusQuery) -> mpsc::Receiver<StoreResult<Vec<StatusRow>>> {
+        self.stream("read statuses", move |connection, hand_over| read::statuses(connection, &query, hand_over))
+    }
+
+    fn audit_log(&self) -> mpsc::Receiver<StoreResult<Vec<Entry>>> {
+        self.stream("read the audit log", read::audit_log)
+    }
+
+    fn audit_page(&self, query: AuditQuery) -> StoreFuture<'_, Vec<Entry>> {
+        self.answer_later("read the audit log", move |connection| read::audit_page(connection, &query))
+    }
+
+    fn audit_head(&self) -> StoreFuture<'_, Head> {
+        self.answer_now("read the audit's head", read::audit_head)
+    }
+
+    fn schedule(&self, id: ScheduleId) -> StoreFuture<'_, Option<ScheduleRow>> {
+        self.answer_now("read a schedule", |connection| read::schedule(connection, &id))
+    }
+
+    fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>> {
+        self.answer_later("read open runs", read::open_runs)
+    }
+
+    fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>> {
+        self.answer_later("read promised edits", read::intents)
+    }
+
+    fn problems(&self) -> StoreFuture<'_, Vec<Problem>> {
+        self.answer_later("read invalid files", read::problems)
+    }
+
+    fn brakes(&self) -> StoreFuture<'_, Vec<Brake>> {
+        self.answer_now("read brakes", read::brakes)
+    }
+
+    fn answer(&self, key: String) -> StoreFuture<'_, Option<Remembered>> {
+        self.answer_now("read a remembered answer", |connection| read::answer(connection, &key))
+    }
+
+    fn facts(&self) -> StoreFuture<'_, StoreFacts> {
+        let path = self.path.clone();
+        self.answer_later("read the store's facts", move |connection| read::facts(connection, &path))
+    }
+
+    fn fleet_counts(&self) -> StoreFuture<'_, FleetCounts> {
+        self.answer_later("count the fleet", read::fleet_counts)
+    }
+
+    fn tenant_counts(&self, tenant: String) -> StoreFuture<'_, Vec<TenantCounts>> {
+        self.answer_later("count a tenant's runs", move |connection| read::tenant_counts(connection, &tenant))
+    }
+
+    fn audit_counts(&self, since: Option<Millis>, until: Option<Millis>) -> StoreFuture<'_, AuditCounts> {
+        self.answer_later("count audit entries", move |connection| read::audit_counts(connection, since, until))
+    }
+
+    fn changed_by_others(&self) -> StoreFuture<'_, bool> {
+        self.writer.submit(Lane::Completion, "look for foreign writes", |work| {
+            Ok(std::mem::take(&mut work.foreign_writes))
+        })
+    }
+
+    fn close(&self) {
+        self.writer.stop();
+    }
+}

@@ -1,0 +1,376 @@
+//! What the readers ask. Scans hand over batches and stop when nobody takes them any more.
+
+use std::path::Path;
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, params_from_iter};
+use serde_json::Value;
+
+use super::with_suffix;
+use crate::adapters::store::{
+    AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, OpenRun, Problem, Remembered,
+    ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
+};
+use crate::core::audit::{Entry, Head, operation};
+use crate::core::fleet::{RowSpec, row_fingerprint};
+use crate::core::model::{Digest, Millis, Resource, ScheduleId};
+
+/// Takes a batch; false when nobody wants more.
+type HandOver<'a, T> = &'a mut dyn FnMut(Vec<T>) -> bool;
+
+const BATCH: usize = 1024;
+
+/// Reads all rows of a statement in batches.
+fn scan<T>(
+    mut rows: rusqlite::Rows<'_>,
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>>,
+    hand_over: HandOver<'_, T>,
+) -> Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while let Some(row) = rows.next()? {
+        if let Some(item) = read(row)? {
+            batch.push(item);
+        }
+        if batch.len() == BATCH && !hand_over(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))) {
+            return Ok(());
+        }
+    }
+    if !batch.is_empty() {
+        hand_over(batch);
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_sign_loss, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
+fn stamp(value: i64) -> u64 {
+    value as u64
+}
+
+fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
+    Ok(Digest(row.get(column)?))
+}
+
+pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.connector, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec,
+                s.fingerprint, s.digest, s.stamp, t.next_due_ms
+         FROM schedules s LEFT JOIN timers t ON t.id = s.id ORDER BY s.id",
+    )?;
+    let read = |row: &Row<'_>| {
+        // A connector this version does not know was written by a newer one; it is left alone.
+        let Ok(connector) = row.get_ref(1)?.as_str()?.parse() else { return Ok(None) };
+        let interval_sec: Option<u32> = row.get::<_, Option<i64>>(3)?.and_then(|sec| u32::try_from(sec).ok());
+        let (cron, timezone): (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
+        let paused = row.get(6)?;
+        let pause_reason = row.get_ref(7)?.as_str_or_null()?;
+        let actual = row_fingerprint(
+            interval_sec,
+            cron.as_deref(),
+            timezone.as_deref(),
+            paused,
+            pause_reason,
+            row.get_ref(8)?.as_str().unwrap_or(""),
+        );
+        Ok(Some(FleetRow {
+            row: row.get(0)?,
+            connector,
+            tenant: row.get(2)?,
+            interval_sec,
+            cron,
+            timezone,
+            paused,
+            actual,
+            applied: row.get(9)?,
+            digest: digest(row, 10)?,
+            stamp: stamp(row.get(11)?),
+            next_due: row.get(12)?,
+        }))
+    };
+    scan(statement.query([])?, read, hand_over)
+}
+
+fn last_run(row: &Row<'_>, first: usize) -> Result<LastRun> {
+    let stats: Option<String> = row.get(first + 3)?;
+    Ok(LastRun {
+        ended: row.get(first)?,
+        ok: row.get(first + 1)?,
+        message: row.get(first + 2)?,
+        stats: stats.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        failures: row.get::<_, Option<u32>>(first + 4)?.unwrap_or(0),
+    })
+}
+
+pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: HandOver<'_, StatusRow>) -> Result<()> {
+    const COLUMNS: &str = "SELECT s.id, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason,
+        s.digest, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
+        FROM schedules s LEFT JOIN timers t ON t.id = s.id WHERE s.connector = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Some(StatusRow {
+            row: row.get(0)?,
+            tenant: row.get(1)?,
+            interval_sec: row.get::<_, Option<i64>>(2)?.and_then(|sec| u32::try_from(sec).ok()),
+            cron: row.get(3)?,
+            timezone: row.get(4)?,
+            paused: row.get(5)?,
+            pause_reason: row.get(6)?,
+            digest: digest(row, 7)?,
+            next_due: row.get(8)?,
+            last: last_run(row, 9)?,
+        }))
+    };
+    let connector = query.connector.as_str();
+    if let Some(tenant) = &query.tenant {
+        let mut statement = connection.prepare_cached(&format!("{COLUMNS} AND s.tenant = ?2"))?;
+        return scan(statement.query((connector, tenant))?, read, hand_over);
+    }
+    // The unary plus keeps the planner on the row key, the order the cursor needs.
+    let all = format!("{} AND s.id > ?2 ORDER BY s.id LIMIT ?3", COLUMNS.replace("s.connector", "+s.connector"));
+    let mut statement = connection.prepare_cached(&all)?;
+    scan(statement.query((connector, query.after, query.limit))?, read, hand_over)
+}
+
+pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Option<ScheduleRow>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec, s.digest, s.stamp,
+                d.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
+         FROM schedules s LEFT JOIN documents d ON d.id = s.id LEFT JOIN timers t ON t.id = s.id
+         WHERE s.connector = ?1 AND s.tenant = ?2",
+    )?;
+    let read = |row: &Row<'_>| {
+        Ok(ScheduleRow {
+            row: row.get(0)?,
+            spec: RowSpec {
+                interval_sec: row.get::<_, Option<i64>>(1)?.and_then(|sec| u32::try_from(sec).ok()),
+                cron: row.get(2)?,
+                timezone: row.get(3)?,
+                paused: row.get(4)?,
+                pause_reason: row.get(5)?,
+                rest: row.get(6)?,
+            },
+            digest: digest(row, 7)?,
+            stamp: stamp(row.get(8)?),
+            content: row.get::<_, Option<Vec<u8>>>(9)?.unwrap_or_default(),
+            next_due: row.get(10)?,
+            last: last_run(row, 11)?,
+        })
+    };
+    statement.query_row((id.connector.as_str(), id.tenant.as_str()), read).optional()
+}
+
+const AUDIT_COLUMNS: &str =
+    "SELECT seq, at_ms, tenant, connector, operation, source, actor, action_id, metadata, prev_hash, hash FROM audit";
+
+fn entry(row: &Row<'_>) -> Result<Option<Entry>> {
+    Ok(Some(Entry {
+        seq: row.get(0)?,
+        at: row.get(1)?,
+        tenant: row.get(2)?,
+        connector: row.get(3)?,
+        operation: row.get(4)?,
+        source: row.get(5)?,
+        actor: row.get(6)?,
+        action_id: row.get(7)?,
+        metadata: row.get(8)?,
+        prev_hash: digest(row, 9)?,
+        hash: digest(row, 10)?,
+    }))
+}
+
+pub(super) fn audit_log(connection: &Connection, hand_over: HandOver<'_, Entry>) -> Result<()> {
+    let mut statement = connection.prepare_cached(&format!("{AUDIT_COLUMNS} ORDER BY seq"))?;
+    scan(statement.query([])?, entry, hand_over)
+}
+
+pub(super) fn audit_page(connection: &Connection, query: &AuditQuery) -> Result<Vec<Entry>> {
+    let mut conditions = vec!["1".to_owned()];
+    let mut values: Vec<Sql> = Vec::new();
+    let mut when = |condition: &str, value: Option<Sql>| {
+        if let Some(value) = value {
+            values.push(value);
+            conditions.push(condition.replace('?', &format!("?{}", values.len())));
+        }
+    };
+    let text = |value: &str| Sql::Text(value.to_owned());
+    when("connector IN (?, '')", query.connector.map(|connector| text(connector.as_str())));
+    when("tenant = ?", query.tenant.as_deref().map(text));
+    when("operation = ?", query.operation.as_deref().map(operation::canonical).map(text));
+    when("source = ?", query.source.as_deref().map(text));
+    when("at_ms >= ?", query.since.map(Sql::Integer));
+    when("at_ms < ?", query.until.map(Sql::Integer));
+    when("seq < ?", query.before.map(Sql::Integer));
+    values.push(Sql::Integer(query.limit.into()));
+    let sql = format!("{AUDIT_COLUMNS} WHERE {} ORDER BY seq DESC LIMIT ?{}", conditions.join(" AND "), values.len());
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), entry)?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+pub(super) fn audit_head(connection: &Connection) -> Result<Head> {
+    let text: Option<String> =
+        connection.query_row("SELECT value FROM facts WHERE name = 'audit_head'", [], |row| row.get(0)).optional()?;
+    let head = text.as_deref().and_then(|text| {
+        let (seq, hash) = text.split_once(':')?;
+        Some(Head { seq: seq.parse().ok()?, hash: Digest::from_hex(hash)? })
+    });
+    Ok(head.unwrap_or_default())
+}
+
+pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: Resource) -> Result<Option<Value>> {
+    let text: Option<String> = connection
+        .prepare_cached("SELECT bookmark FROM bookmarks WHERE connector = ?1 AND tenant = ?2 AND resource = ?3")?
+        .query_row((id.connector.as_str(), id.tenant.as_str(), resource.as_str()), |row| row.get(0))
+        .optional()?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
+    let mut statement =
+        connection.prepare("SELECT id, schedule, nominal_ms, trigger FROM runs WHERE ended_ms IS NULL ORDER BY id")?;
+    let rows = statement.query_map([], |row| {
+        let id: Option<ScheduleId> = row.get_ref(1)?.as_str()?.parse().ok();
+        Ok(id.map(|id| (id, row.get(0), row.get(2), row.get(3))))
+    })?;
+    rows.filter_map(Result::transpose)
+        .map(|found| {
+            let (id, run, nominal, trigger) = found?;
+            Ok(OpenRun { run: run?, id, nominal: nominal?, trigger: trigger? })
+        })
+        .collect()
+}
+
+pub(super) fn intents(connection: &Connection) -> Result<Vec<(i64, Intent)>> {
+    let mut statement =
+        connection.prepare("SELECT id, connector, tenant, base, content FROM intents ORDER BY id")?;
+    let rows = statement.query_map([], |row| {
+        let name = format!("{}/{}", row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+        let Ok(id) = name.parse() else { return Ok(None) };
+        let base = row.get::<_, Option<[u8; 32]>>(3)?.map(Digest);
+        Ok(Some((row.get(0)?, Intent { id, base, content: row.get(4)? })))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+pub(super) fn problems(connection: &Connection) -> Result<Vec<Problem>> {
+    let mut statement = connection.prepare("SELECT path, digest, since_ms, diagnostics FROM problems ORDER BY path")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Problem {
+            path: row.get(0)?,
+            digest: row.get::<_, Option<[u8; 32]>>(1)?.map(Digest),
+            since: row.get(2)?,
+            diagnostics: serde_json::from_str(row.get_ref(3)?.as_str()?).unwrap_or_default(),
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn brakes(connection: &Connection) -> Result<Vec<Brake>> {
+    let mut statement = connection.prepare_cached("SELECT scope, reason, actor, since_ms FROM brakes ORDER BY scope")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Brake { scope: row.get(0)?, reason: row.get(1)?, actor: row.get(2)?, since: row.get(3)? })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn answer(connection: &Connection, key: &str) -> Result<Option<Remembered>> {
+    connection
+        .prepare_cached("SELECT request, answer FROM answers WHERE key = ?1")?
+        .query_row([key], |row| Ok(Remembered { request: digest(row, 0)?, answer: row.get(1)? }))
+        .optional()
+}
+
+pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let mut facts = StoreFacts {
+        engine: format!("sqlite {}", rusqlite::version()),
+        dsn: path.display().to_string(),
+        schema_version: connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
+        size_bytes: size(path),
+        wal_bytes: size(&with_suffix(path, "-wal")),
+        ..StoreFacts::default()
+    };
+    for table in ["schedules", "runs", "records", "audit", "intents", "problems", "brakes"] {
+        let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?;
+        facts.rows.insert(table.to_owned(), u64::try_from(count).unwrap_or(0));
+    }
+    Ok(facts)
+}
+
+fn count(row: &Row<'_>, column: usize) -> Result<u64> {
+    Ok(u64::try_from(row.get::<_, Option<i64>>(column)?.unwrap_or(0)).unwrap_or(0))
+}
+
+pub(super) fn fleet_counts(connection: &Connection) -> Result<FleetCounts> {
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM schedules), (SELECT count(*) FROM schedules WHERE paused),
+                (SELECT count(*) FROM timers WHERE failures > 0), count(*), sum(ok = 1), sum(ok = 0),
+                (SELECT count(*) FROM records), (SELECT count(*) FROM audit)
+         FROM runs",
+        [],
+        |row| {
+            Ok(FleetCounts {
+                schedules: count(row, 0)?,
+                paused: count(row, 1)?,
+                failing: count(row, 2)?,
+                runs_total: count(row, 3)?,
+                runs_ok: count(row, 4)?,
+                runs_failed: count(row, 5)?,
+                records: count(row, 6)?,
+                audit_entries: count(row, 7)?,
+            })
+        },
+    )
+}
+
+pub(super) fn tenant_counts(connection: &Connection, tenant: &str) -> Result<Vec<TenantCounts>> {
+    let mut all = Vec::new();
+    for connector in crate::core::model::Connector::ALL {
+        let mut statement = connection.prepare_cached(
+            "SELECT count(*), sum(ok = 1), sum(ok = 0), avg(ended_ms - started_ms),
+                    sum(stats ->> 'imported'), sum(stats ->> 'updated'), sum(stats ->> 'skipped'), sum(stats ->> 'failed'),
+                    (SELECT count(*) FROM records WHERE connector = ?2 AND tenant = ?3)
+             FROM runs WHERE schedule = ?1",
+        )?;
+        let counts = statement.query_row((format!("{connector}/{tenant}"), connector.as_str(), tenant), |row| {
+            Ok(TenantCounts {
+                connector: connector.to_string(),
+                runs_total: count(row, 0)?,
+                runs_ok: count(row, 1)?,
+                runs_failed: count(row, 2)?,
+                mean_duration_ms: row.get(3)?,
+                stats: crate::core::model::ImportStats {
+                    imported: count(row, 4)?,
+                    updated: count(row, 5)?,
+                    skipped: count(row, 6)?,
+                    failed: count(row, 7)?,
+                },
+                records: count(row, 8)?,
+            })
+        })?;
+        if counts.runs_total > 0 || counts.records > 0 {
+            all.push(counts);
+        }
+    }
+    Ok(all)
+}
+
+pub(super) fn audit_counts(connection: &Connection, since: Option<Millis>, until: Option<Millis>) -> Result<AuditCounts> {
+    let range = (since.unwrap_or(Millis::MIN), until.unwrap_or(Millis::MAX));
+    let by = |expression: &str| -> Result<Vec<Counted>> {
+        let mut statement = connection.prepare(&format!(
+            "SELECT {expression} AS name, count(*) FROM audit WHERE at_ms >= ?1 AND at_ms < ?2
+             GROUP BY name ORDER BY count(*) DESC, name LIMIT 500"
+        ))?;
+        let rows = statement.query_map(range, |row| Ok(Counted { name: row.get(0)?, count: count(row, 1)? }))?;
+        rows.collect()
+    };
+    let mut by_bucket = by("strftime('%Y-%m-%dT%H:00:00Z', at_ms / 1000, 'unixepoch')")?;
+    by_bucket.sort_by(|a, b| a.name.cmp(&b.name));
+    let by_operation = by("operation")?;
+    Ok(AuditCounts {
+        total: by_operation.iter().map(|counted| counted.count).sum(),
+        by_operation,
+        by_source: by("source")?,
+        by_actor: by("actor")?,
+        by_bucket,
+    })
+}

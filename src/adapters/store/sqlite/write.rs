@@ -1,0 +1,234 @@
+//! What the writer's jobs do: each function runs inside the group's transaction.
+
+use rusqlite::Result;
+
+use super::writer::Work;
+use crate::adapters::connectors::{Page, Record};
+use crate::adapters::store::{
+    Applied, Brake, Change, ChangeKind, Claim, Completion, Intent, Problem, Put, Remembered,
+};
+use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
+
+pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> Result<Applied> {
+    let mut applied = Applied::default();
+    for change in changes {
+        applied.rows.push(match change.kind {
+            ChangeKind::Put(put) => put_schedule(work, &change.id, &put, now)?,
+            ChangeKind::Delete => delete_schedule(work, &change.id)?,
+            ChangeKind::Note => 0,
+        });
+        applied.seqs.extend(work.append(change.audit, now)?);
+    }
+    if let Some(intent) = intent {
+        work.execute(
+            "INSERT INTO intents (connector, tenant, base, content, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (
+                intent.id.connector.as_str(),
+                intent.id.tenant.as_str(),
+                intent.base.map(|digest| digest.0),
+                intent.content,
+                now,
+            ),
+        )?;
+        applied.intent = Some(work.last_insert_rowid());
+    }
+    Ok(applied)
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
+fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
+    let spec = &put.spec;
+    let row: i64 = work.value(
+        "INSERT INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
+                                fingerprint, digest, stamp, created_ms, updated_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
+         ON CONFLICT (connector, tenant) DO UPDATE SET
+           interval_sec = excluded.interval_sec, cron = excluded.cron, timezone = excluded.timezone,
+           paused = excluded.paused, pause_reason = excluded.pause_reason, spec = excluded.spec,
+           fingerprint = excluded.fingerprint, digest = excluded.digest, stamp = excluded.stamp,
+           updated_ms = excluded.updated_ms
+         RETURNING id",
+        &[
+            &put.row,
+            &id.connector.as_str(),
+            &id.tenant.as_str(),
+            &spec.interval_sec,
+            &spec.cron,
+            &spec.timezone,
+            &spec.paused,
+            &spec.pause_reason,
+            &spec.rest,
+            &spec.fingerprint(),
+            &put.digest.0,
+            &(put.stamp as i64),
+            &now,
+        ],
+    )?;
+    work.execute(
+        "INSERT INTO documents (id, content) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET content = excluded.content",
+        (row, &put.content),
+    )?;
+    work.execute(
+        "INSERT INTO timers (id, next_due_ms) VALUES (?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET next_due_ms = excluded.next_due_ms",
+        (row, put.next_due),
+    )?;
+    Ok(row)
+}
+
+fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
+    let key = (id.connector.as_str(), id.tenant.as_str());
+    let row = work.row(
+        "DELETE FROM schedules WHERE connector = ?1 AND tenant = ?2 RETURNING id",
+        key,
+        |row| row.get::<_, i64>(0),
+    )?;
+    if let Some(row) = row {
+        work.execute("DELETE FROM documents WHERE id = ?1", [row])?;
+        work.execute("DELETE FROM timers WHERE id = ?1", [row])?;
+    }
+    Ok(row.unwrap_or(0))
+}
+
+pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Option<i64>>> {
+    let mut runs = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let taken = work.execute(
+            "INSERT OR IGNORE INTO runs (schedule, nominal_ms, trigger, state, term, started_ms)
+             VALUES (?1, ?2, ?3, 'running', ?4, ?5)",
+            (claim.id.to_string(), claim.nominal, claim.trigger.as_str(), work.term, now),
+        )?;
+        runs.push((taken > 0).then(|| work.last_insert_rowid()));
+        if let Some(next_due) = claim.next_due {
+            move_timer(work, claim.row, next_due)?;
+        }
+        if taken > 0 {
+            work.append(claim.audit, now)?;
+        }
+    }
+    Ok(runs)
+}
+
+pub(super) fn set_due(work: &mut Work<'_>, rows: &[(i64, Option<Millis>)]) -> Result<()> {
+    rows.iter().try_for_each(|(row, next_due)| move_timer(work, *row, *next_due))
+}
+
+fn move_timer(work: &mut Work<'_>, row: i64, next_due: Option<Millis>) -> Result<()> {
+    work.execute("UPDATE timers SET next_due_ms = ?2 WHERE id = ?1", (row, next_due)).map(|_| ())
+}
+
+/// The run's end, and the schedule's last run if the schedule still exists.
+pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<()> {
+    let stats = serde_json::to_string(&completion.stats).unwrap_or_default();
+    work.execute(
+        "UPDATE runs SET state = 'done', ended_ms = ?2, ok = ?3, message = ?4, error_class = ?5, stats = ?6 WHERE id = ?1",
+        (completion.run, completion.ended, completion.ok, &completion.message, completion.error_class, &stats),
+    )?;
+    work.execute(
+        "UPDATE timers SET last_run_ms = ?2, last_ok = ?3, last_message = ?4, last_stats = ?5,
+                           failures = CASE WHEN ?3 THEN 0 ELSE failures + 1 END
+         WHERE id = ?1",
+        (completion.row, completion.ended, completion.ok, &completion.message, &stats),
+    )?;
+    Ok(())
+}
+
+/// How coarse `last_seen_ms` is: a sweep that finds everything unchanged need not rewrite it all.
+const LAST_SEEN_GRAIN_MS: Millis = 3_600_000;
+
+pub(super) fn page(work: &mut Work<'_>, id: &ScheduleId, page: &Page, now: Millis) -> Result<ImportStats> {
+    let mut stats = ImportStats::default();
+    for record in &page.records {
+        upsert(work, id, page, record, now, &mut stats)?;
+    }
+    if let Some(bookmark) = &page.bookmark {
+        work.execute(
+            "INSERT INTO bookmarks (connector, tenant, resource, bookmark) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (connector, tenant, resource) DO UPDATE SET bookmark = excluded.bookmark",
+            (id.connector.as_str(), id.tenant.as_str(), page.resource.as_str(), bookmark.to_string()),
+        )?;
+    }
+    Ok(stats)
+}
+
+fn upsert(
+    work: &mut Work<'_>,
+    id: &ScheduleId,
+    page: &Page,
+    record: &Record,
+    now: Millis,
+    stats: &mut ImportStats,
+) -> Result<()> {
+    let payload = record.payload.to_string();
+    let hash = Digest::of(payload.as_bytes());
+    let key = (id.connector.as_str(), id.tenant.as_str(), page.resource.as_str(), record.key.as_str());
+    let known = work.row(
+        "SELECT hash, last_seen_ms FROM records WHERE connector = ?1 AND tenant = ?2 AND resource = ?3 AND key = ?4",
+        key,
+        |row| Ok((Digest(row.get(0)?), row.get::<_, Millis>(1)?)),
+    )?;
+    match known {
+        None => {
+            stats.imported += 1;
+            work.execute(
+                "INSERT INTO records (connector, tenant, resource, key, hash, payload, first_seen_ms, last_seen_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+                (key.0, key.1, key.2, key.3, hash.0, payload, now),
+            )?;
+        }
+        Some((known, _)) if known != hash => {
+            stats.updated += 1;
+            work.execute(
+                "UPDATE records SET hash = ?5, payload = ?6, last_seen_ms = ?7
+                 WHERE connector = ?1 AND tenant = ?2 AND resource = ?3 AND key = ?4",
+                (key.0, key.1, key.2, key.3, hash.0, payload, now),
+            )?;
+        }
+        Some((_, last_seen)) => {
+            stats.skipped += 1;
+            if now - last_seen >= LAST_SEEN_GRAIN_MS {
+                work.execute(
+                    "UPDATE records SET last_seen_ms = ?5
+                     WHERE connector = ?1 AND tenant = ?2 AND resource = ?3 AND key = ?4",
+                    (key.0, key.1, key.2, key.3, now),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file that stays broken keeps the moment since when it is.
+pub(super) fn put_problem(work: &mut Work<'_>, problem: &Problem) -> Result<()> {
+    work.execute(
+        "INSERT INTO problems (path, digest, since_ms, diagnostics) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (path) DO UPDATE SET digest = excluded.digest, diagnostics = excluded.diagnostics",
+        (
+            &problem.path,
+            problem.digest.map(|digest| digest.0),
+            problem.since,
+            serde_json::to_string(&problem.diagnostics).unwrap_or_default(),
+        ),
+    )
+    .map(|_| ())
+}
+
+pub(super) fn put_brake(work: &mut Work<'_>, brake: &Brake) -> Result<()> {
+    work.execute(
+        "INSERT OR REPLACE INTO brakes (scope, reason, actor, since_ms) VALUES (?1, ?2, ?3, ?4)",
+        (&brake.scope, &brake.reason, &brake.actor, brake.since),
+    )
+    .map(|_| ())
+}
+
+/// Answers are kept for a day.
+const ANSWER_TTL_MS: Millis = 86_400_000;
+
+pub(super) fn remember_answer(work: &mut Work<'_>, key: &str, remembered: &Remembered, now: Millis) -> Result<()> {
+    work.execute("DELETE FROM answers WHERE created_ms < ?1", [now - ANSWER_TTL_MS])?;
+    work.execute(
+        "INSERT OR REPLACE INTO answers (key, request, answer, created_ms) VALUES (?1, ?2, ?3, ?4)",
+        (key, remembered.request.0, &remembered.answer, now),
+    )
+    .map(|_| ())
+}

@@ -1,0 +1,292 @@
+//! The one thread that writes. Whoever has something to write hands in a job; the thread takes all
+//! that wait, runs each in a savepoint, commits once, and only then answers: one fsync serves many.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use rusqlite::{Connection, OptionalExtension as _, Params, ToSql};
+use tokio::sync::oneshot;
+
+use super::{StoreError, StoreFuture, StoreResult, failed, open_error, with_suffix};
+use crate::core::audit::{Draft, Head};
+use crate::core::model::{Digest, Millis};
+
+/// Who goes first when several wait: a claim decides lateness, a mutation has a person waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Claim,
+    Mutation,
+    Completion,
+}
+
+/// Jobs of one group at most, so that those who wait behind it do not wait long.
+const GROUP_LIMIT: usize = 512;
+
+type Answer = Box<dyn FnOnce(StoreResult<()>) + Send>;
+type Job = Box<dyn FnOnce(&mut Work<'_>) -> Answer + Send>;
+
+#[derive(Default)]
+struct Queue {
+    lanes: [VecDeque<Job>; 3],
+    stopping: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    stopped: Condvar,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a job works with: the open transaction and the audit's head within it.
+pub(super) struct Work<'a> {
+    connection: &'a Connection,
+    head: Head,
+    pub(super) term: i64,
+    /// Another process has written since somebody last asked; whoever asks takes it down.
+    pub(super) foreign_writes: bool,
+}
+
+impl Work<'_> {
+    pub(super) fn execute(&mut self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+
+    pub(super) fn value<T: rusqlite::types::FromSql>(&self, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<T> {
+        self.connection.prepare_cached(sql)?.query_row(params, |row| row.get(0))
+    }
+
+    pub(super) fn row<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        self.connection.prepare_cached(sql)?.query_row(params, read).optional()
+    }
+
+    pub(super) fn last_insert_rowid(&self) -> i64 {
+        self.connection.last_insert_rowid()
+    }
+
+    /// Appends to the chain; returns the entries' sequence numbers.
+    pub(super) fn append(&mut self, drafts: Vec<Draft>, now: Millis) -> rusqlite::Result<Vec<i64>> {
+        let mut seqs = Vec::with_capacity(drafts.len());
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO audit (seq, at_ms, tenant, connector, operation, source, actor, action_id, metadata, prev_hash, hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        for draft in drafts {
+            let entry = self.head.append(draft, now);
+            insert.execute((
+                entry.seq,
+                entry.at,
+                &entry.tenant,
+                &entry.connector,
+                &entry.operation,
+                &entry.source,
+                &entry.actor,
+                &entry.action_id,
+                &entry.metadata,
+                entry.prev_hash.0,
+                entry.hash.0,
+            ))?;
+            seqs.push(entry.seq);
+        }
+        Ok(seqs)
+    }
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, path: &Path) -> StoreResult<Writer> {
+        let term = next_term(&connection).map_err(|e| open_error(path, &e))?;
+        let head = read_head(&connection).map_err(|e| open_error(path, &e))?;
+        let shared = Arc::new(Shared::default());
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| open_error(path, &e))
+        };
+        let (queue, log) = (shared.clone(), with_suffix(path, "-wal"));
+        let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term)))?;
+        let (queue, database) = (shared.clone(), path.to_owned());
+        let checkpointer = spawn("store-checkpointer", Box::new(move || checkpoint(&queue, &database, &log)))?;
+        Ok(Writer { shared, threads: Mutex::new(vec![writer, checkpointer]) })
+    }
+
+    /// Hands in a job. Resolves once it is durable, or says why it is not.
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        operation: &'static str,
+        body: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move |work| {
+            let result = in_savepoint(work, body).map_err(|e| failed(operation, &e));
+            Box::new(move |committed| {
+                // Nobody waiting any more is no error: the work is done or undone all the same.
+                let _ = sender.send(committed.and(result));
+            })
+        });
+        {
+            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if !queue.stopping {
+                queue.lanes[lane as usize].push_back(job);
+            }
+        }
+        self.shared.filled.notify_one();
+        async move { receiver.await.unwrap_or(Err(StoreError::Stopped)) }.boxed()
+    }
+
+    pub(super) fn stop(&self) {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
+        self.shared.filled.notify_all();
+        self.shared.stopped.notify_all();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that panicked has already answered `Stopped` by dropping its jobs.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A job that fails undoes only itself.
+fn in_savepoint<T>(
+    work: &mut Work<'_>,
+    body: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let head = work.head;
+    work.execute("SAVEPOINT job", [])?;
+    let result = body(work);
+    if result.is_err() {
+        work.head = head;
+        work.execute("ROLLBACK TO job", [])?;
+    }
+    work.execute("RELEASE job", [])?;
+    result
+}
+
+fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64) {
+    let mut version = data_version(connection);
+    let mut foreign = true;
+    while let Some(group) = next_group(shared) {
+        let mut answers = Vec::with_capacity(group.len());
+        let now = data_version(connection);
+        foreign |= now.is_none() || now != version;
+        version = now;
+        let mut work = Work { connection, head, term, foreign_writes: foreign };
+        let committed = commit_group(&mut work, group, &mut answers);
+        if committed.is_ok() {
+            head = work.head;
+            foreign = work.foreign_writes;
+        }
+        for answer in answers {
+            answer(committed.clone());
+        }
+    }
+}
+
+fn commit_group(work: &mut Work<'_>, group: Vec<Job>, answers: &mut Vec<Answer>) -> StoreResult<()> {
+    let fail = |e: rusqlite::Error| failed("commit", &e);
+    work.execute("BEGIN IMMEDIATE", []).map_err(fail)?;
+    let before = work.head;
+    for job in group {
+        answers.push(job(work));
+    }
+    let mut finish = || {
+        if work.head != before {
+            let value = format!("{}:{}", work.head.seq, work.head.hash.to_hex());
+            work.execute("INSERT OR REPLACE INTO facts (name, value) VALUES ('audit_head', ?1)", [value])?;
+        }
+        work.execute("COMMIT", [])
+    };
+    if let Err(error) = finish() {
+        // A commit that failed may or may not have ended the transaction.
+        let _ = work.execute("ROLLBACK", []);
+        return Err(fail(error));
+    }
+    Ok(())
+}
+
+/// Waits for work and takes all there is, lane by lane; `None` when stopped and empty.
+fn next_group(shared: &Shared) -> Option<Vec<Job>> {
+    let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let mut group = Vec::new();
+        for lane in &mut queue.lanes {
+            let room = GROUP_LIMIT - group.len();
+            let take = lane.len().min(room);
+            group.extend(lane.drain(..take));
+        }
+        if !group.is_empty() {
+            return Some(group);
+        }
+        if queue.stopping {
+            return None;
+        }
+        queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Changes exactly when another connection has committed.
+fn data_version(connection: &Connection) -> Option<i64> {
+    connection.prepare_cached("PRAGMA data_version").ok()?.query_row([], |row| row.get(0)).ok()
+}
+
+/// Each opening of the store gets a higher term, by which a stale owner is known.
+fn next_term(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(
+        "INSERT INTO facts (name, value) VALUES ('term', '1')
+         ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)",
+        [],
+        |row| row.get(0),
+    )
+}
+
+fn read_head(connection: &Connection) -> rusqlite::Result<Head> {
+    let last = connection
+        .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
+            Ok(Head { seq: row.get(0)?, hash: Digest(row.get(1)?) })
+        })
+        .optional()?;
+    Ok(last.unwrap_or_default())
+}
+
+/// Above this the log is moved into the database, beside the writer.
+const LOG_BYTES: u64 = 4 << 20;
+/// Above this the writer waits for it, so that the log cannot grow without end.
+const LOG_BYTES_MAX: u64 = 128 << 20;
+
+fn checkpoint(shared: &Shared, database: &PathBuf, log: &Path) {
+    let Ok(connection) = Connection::open(database) else { return };
+    let _ = connection.busy_timeout(Duration::from_secs(5));
+    loop {
+        let queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.stopping {
+            return;
+        }
+        drop(shared.stopped.wait_timeout(queue, Duration::from_secs(1)));
+        let size = std::fs::metadata(log).map_or(0, |meta| meta.len());
+        let mode = match size {
+            size if size > LOG_BYTES_MAX => "PRAGMA wal_checkpoint(RESTART)",
+            size if size > LOG_BYTES => "PRAGMA wal_checkpoint(PASSIVE)",
+            _ => continue,
+        };
+        if let Err(error) = connection.query_row(mode, [], |_| Ok(())) {
+            tracing::warn!(component = "store", %error, "could not move the write-ahead log into the database");
+        }
+    }
+}

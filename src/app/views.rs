@@ -1,0 +1,255 @@
+//! What callers see: the shapes of answers, shared by the API, its OpenAPI document and the
+//! command line.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::core::desired::Diagnostic;
+use crate::core::model::{LastStatus, RunResult, ScheduleSpec};
+use crate::core::plan::{ChangeView, Facet};
+
+/// One schedule's status (contract part 2).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScheduleStatus {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interval_sec: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cron: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timezone: Option<String>,
+    pub paused: bool,
+    pub pause_reason: Option<String>,
+    /// End of the last run, epoch seconds.
+    pub last_run: Option<f64>,
+    pub last_run_iso: Option<String>,
+    pub next_run_iso: Option<String>,
+    /// Whole seconds until the next run, null while paused; 0 when it is overdue.
+    pub next_run_in_sec: Option<u64>,
+    pub running: bool,
+    pub last_status: Option<LastStatus>,
+    pub consecutive_failures: u32,
+    /// Relative to the desired directory.
+    pub file: String,
+    /// SHA-256 of the file's bytes as last applied.
+    pub etag: String,
+    /// synced, pending, drifted, invalid or held.
+    pub sync: String,
+    /// More on `sync`, where there is more to say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sync_reason: Option<String>,
+}
+
+/// A schedule as written, with its effective value.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScheduleView {
+    pub ok: bool,
+    pub connector: String,
+    pub tenant: String,
+    pub file: String,
+    pub etag: String,
+    /// The file's content as a value, `null` when it is invalid.
+    pub written: Value,
+    /// What it means with defaults filled in; the last good one when the file is invalid.
+    pub effective: ScheduleSpec,
+    pub status: ScheduleStatus,
+}
+
+/// A successful mutation's answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MutationAnswer {
+    pub ok: bool,
+    /// The tenant it touched; empty after a delete.
+    pub schedules: BTreeMap<String, ScheduleStatus>,
+    pub action_id: String,
+    /// Sequence numbers of the audit entries it wrote.
+    pub audit: Vec<i64>,
+}
+
+/// Run-now's answer: with 200 the run has ended, with 202 it goes on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunNowAnswer {
+    /// Whether the import succeeded; true while it is still running.
+    pub ok: bool,
+    pub run_id: i64,
+    /// queued, running or done.
+    pub state: String,
+    pub message: String,
+    pub result: Option<RunResult>,
+    pub schedules: BTreeMap<String, ScheduleStatus>,
+    pub action_id: String,
+    pub audit: Vec<i64>,
+}
+
+/// `/ops/health`: counts, ids, places and error classes; values stand in `/ops/drift`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    pub ok: bool,
+    pub ts_iso: String,
+    pub uptime_sec: u64,
+    pub version: String,
+    pub scheduler: SchedulerHealth,
+    pub db: DbHealth,
+    pub replication: ReplicationHealth,
+    pub desired: DesiredHealth,
+    pub drift: DriftTotals,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SchedulerHealth {
+    /// 1 well, 0 not.
+    pub status: u8,
+    pub schedules: u64,
+    pub paused: u64,
+    pub running: u64,
+    pub queued: u64,
+    pub overdue: u64,
+    /// Seconds since the dispatcher last showed progress.
+    pub last_progress_sec: f64,
+    pub next_due_iso: Option<String>,
+    /// Brakes that are pulled: `fleet` or `connector/tenant`.
+    pub brakes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DbHealth {
+    pub status: u8,
+    pub engine: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReplicationHealth {
+    pub status: u8,
+    pub mode: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DesiredHealth {
+    pub status: u8,
+    pub schedules: u64,
+    pub synced: u64,
+    pub invalid: u64,
+    pub held: u64,
+    /// Digest over the directory's listing, changing with any file.
+    pub revision: String,
+    /// The git commit the directory stands at, when it is in a work tree.
+    pub commit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+/// The drift report's totals.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DriftTotals {
+    /// Schedules per sync state.
+    pub sync: BTreeMap<String, u64>,
+    pub invalid_files: Vec<InvalidFile>,
+    pub held: Vec<HeldChange>,
+    /// Confirms the held changes: `apply --confirm DIGEST`.
+    pub held_digest: Option<String>,
+    pub last_full_reconcile: Option<PassReport>,
+    pub convergence: Convergence,
+}
+
+/// A file that is not applied, by place and class; never by value.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InvalidFile {
+    pub file: String,
+    pub since_iso: String,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HeldChange {
+    pub connector: String,
+    pub tenant: String,
+    pub action: String,
+    pub reason: String,
+    pub since_iso: String,
+}
+
+/// What a full reconcile did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PassReport {
+    pub at_iso: String,
+    pub duration_ms: f64,
+    pub files: u64,
+    pub changes: u64,
+    pub repaired: u64,
+    pub invalid: u64,
+    pub held: u64,
+    /// Why the pass did not look at everything, if so (git at work, directory unreadable).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting: Option<String>,
+}
+
+/// From noticing a change to having applied it, milliseconds, over the last thousand.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Convergence {
+    pub samples: u64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+}
+
+/// The whole drift report.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DriftReport {
+    pub ok: bool,
+    pub totals: DriftTotals,
+    /// Everything that is not as desired at this moment.
+    pub items: Vec<DriftItem>,
+}
+
+/// One facet of one schedule that is not as desired.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DriftItem {
+    pub connector: String,
+    pub tenant: String,
+    pub facet: Facet,
+    pub desired: Value,
+    pub actual: Value,
+    pub since_iso: String,
+    pub sync: String,
+    /// What the loop will do about it.
+    pub action: String,
+    /// When it tries next.
+    pub next_try_iso: Option<String>,
+}
+
+/// `diff`'s answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DiffAnswer {
+    pub ok: bool,
+    pub digest: String,
+    pub changes: Vec<ChangeView>,
+    /// Files that cannot be used; with any of them a diff is an error, never "no difference".
+    pub invalid: Vec<Diagnostic>,
+    pub text: String,
+    pub markdown: String,
+}
+
+/// `apply`'s answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ApplyAnswer {
+    pub ok: bool,
+    pub pass: PassReport,
+    pub held: Vec<HeldChange>,
+    pub held_digest: Option<String>,
+    pub invalid: Vec<InvalidFile>,
+}
+
+/// One brake that is pulled.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct BrakeView {
+    /// `fleet` or `connector/tenant`.
+    pub scope: String,
+    pub reason: String,
+    pub actor: String,
+    pub since_iso: String,
+}

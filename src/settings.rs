@@ -1,0 +1,83 @@
+//! What the operator can set, with its defaults. Read once at start; passed explicitly after that.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::adapters::connectors::Secret;
+use crate::core::plan::GuardPolicy;
+
+/// How the settings of one server stand. Contract part 7 names the variables.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub addr: SocketAddr,
+    pub desired_dir: PathBuf,
+    pub data_dir: PathBuf,
+    /// The database file.
+    pub dsn: PathBuf,
+    pub secrets_dir: Option<PathBuf>,
+    /// Time between full reconciles and self-checks.
+    pub health_interval: Duration,
+    pub scheduler_stall: Duration,
+    pub auto_recover: bool,
+    pub max_snapshots: u32,
+    pub allow_restart: bool,
+    pub restart_delay: Duration,
+    /// Peers whose role headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `Host` header values that are ours, besides loopback names and the bound address.
+    pub allowed_hosts: Vec<String>,
+    pub cors_origins: Vec<String>,
+    pub guard: GuardPolicy,
+    /// Imports that run at the same time.
+    pub max_concurrent_runs: usize,
+    /// Tenants that get metric labels of their own; the rest count under `other`.
+    pub metric_tenants: usize,
+    /// How long an edit waits for more before it is applied.
+    pub debounce: Duration,
+    /// Watch by polling instead of the system's events, for network file systems.
+    pub poll_interval: Option<Duration>,
+    /// What a schedule without `connection` uses.
+    pub acculynx: ConnectorDefaults,
+}
+
+/// A connector's connection where a schedule leaves it out.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectorDefaults {
+    pub base_url: Option<String>,
+    /// `{tenant}` in it stands for the tenant's name: the sandbox has one key a tenant.
+    pub api_key: Option<Secret>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let loopback = ["127.0.0.0/8", "::1/128"];
+        Settings {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            desired_dir: "./desired".into(),
+            data_dir: "./data".into(),
+            dsn: "./data/command_center.db".into(),
+            secrets_dir: None,
+            health_interval: Duration::from_secs(30),
+            scheduler_stall: Duration::from_secs(30),
+            auto_recover: true,
+            max_snapshots: 5,
+            allow_restart: true,
+            restart_delay: Duration::from_secs(3),
+            trusted_proxies: loopback.iter().filter_map(|net| net.parse().ok()).collect(),
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            guard: GuardPolicy::default(),
+            max_concurrent_runs: 64,
+            metric_tenants: 1000,
+            debounce: Duration::from_millis(50),
+            poll_interval: None,
+            acculynx: ConnectorDefaults {
+                base_url: Some("https://api.acculynx.com/api/v2".into()),
+                api_key: None,
+            },
+        }
+    }
+}

@@ -1,5 +1,29 @@
 //! Desired state: YAML text to values, values back into YAML text, and the published schema.
+//! `tree` reads text into located nodes, `check` judges them, `edit` writes changes back.
 
 pub mod diagnostic;
 
+mod cadence;
+mod check;
+mod connection;
+mod edit;
+mod finding;
+mod frame;
+mod merge;
+mod parse;
+mod render;
+mod scalar;
+mod schema;
+mod tree;
+mod verify;
+
 pub use diagnostic::{Diagnostic, Severity};
+pub use edit::{EditError, Obstacle, edit};
+pub use frame::code_frame;
+pub use merge::merged;
+pub use parse::{FieldError, MAX_FILE_BYTES, Parsed, check_value, document_value, parse};
+pub use render::new_document;
+pub use schema::schedule_schema;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! The rules of a schedule, over located nodes: one pass that understands what it can and
+//! collects everything that is wrong.
+
+use std::collections::BTreeMap;
+
+use super::connection::connection;
+use super::finding::{Finding, Mark, Path, nearest, shown};
+use super::tree::{Entry, Node, Value};
+use super::{cadence, scalar};
+use crate::core::model::{Connector, MAX_INTERVAL_SEC, Resource, ScheduleId, ScheduleSpec};
+
+/// A schedule's keys, in the order in which a fresh file has them.
+pub(super) const KEYS: [&str; 8] =
+    ["interval_sec", "cron", "timezone", "paused", "pause_reason", "connection", "resources", "labels"];
+const MAX_REASON_CHARS: usize = 500;
+const MAX_LABEL_KEY_CHARS: usize = 63;
+const MAX_LABEL_CHARS: usize = 256;
+
+/// Judges a document's root. The value means nothing when `out` has an error.
+pub(super) fn check(id: &ScheduleId, root: &Node<'_>, out: &mut Vec<Finding>) -> ScheduleSpec {
+    let mut spec = ScheduleSpec::default();
+    let entries = match &root.value {
+        Value::Map(entries) => entries,
+        Value::Null => {
+            out.push(empty());
+            return spec;
+        }
+        _ => {
+            let message = format!("a schedule is a mapping of keys to values, not a {}", kind(root));
+            let finding = Finding::error(root.at, "not-a-mapping", String::new(), message);
+            out.push(finding.hint("begin with e.g. \"interval_sec: 300\""));
+            return spec;
+        }
+    };
+    let mut checker = Checker { connector: id.connector, seen: Seen::default(), out: std::mem::take(out) };
+    for entry in entries {
+        checker.field(entry, &mut spec);
+    }
+    checker.agree(&mut spec);
+    *out = checker.out;
+    spec
+}
+
+/// The finding for a document without content.
+pub(super) fn empty() -> Finding {
+    Finding::error(Mark::NONE, "empty", String::new(), "the file is empty")
+        .hint("the smallest schedule is \"interval_sec: 300\"; to remove a schedule, delete its file")
+}
+
+/// What a node is, as a message says it.
+pub(super) fn kind(node: &Node<'_>) -> &'static str {
+    match node.value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "boolean",
+        Value::Number { .. } => "number",
+        Value::Text { .. } => "text",
+        Value::List(_) => "list",
+        Value::Map(_) => "mapping",
+    }
+}
+
+/// Where the keys stand that have to agree with others, whether their values were good or not.
+#[derive(Default)]
+struct Seen {
+    interval_sec: Option<Mark>,
+    cron: Option<Mark>,
+    timezone: Option<Mark>,
+    pause_reason: Option<Mark>,
+    paused_is_bad: bool,
+    /// An unknown key that most likely is a misspelt cadence.
+    near_cadence: bool,
+}
+
+pub(super) struct Checker {
+    connector: Connector,
+    seen: Seen,
+    pub out: Vec<Finding>,
+}
+
+impl Checker {
+    fn field(&mut self, entry: &Entry<'_>, spec: &mut ScheduleSpec) {
+        let (node, path) = (&entry.value, Path::ROOT.key(&entry.key));
+        match entry.key.as_ref() {
+            "interval_sec" => {
+                self.seen.interval_sec = Some(entry.at);
+                spec.interval_sec = self.interval(node, &path);
+            }
+            "cron" => {
+                self.seen.cron = Some(entry.at);
+                spec.cron = self.text(node, &path).and_then(|text| cadence::cron(text, node, &path, &mut self.out));
+            }
+            "timezone" => {
+                self.seen.timezone = Some(entry.at);
+                spec.timezone =
+                    self.text(node, &path).and_then(|text| cadence::timezone(text, node, &path, &mut self.out));
+            }
+            "paused" => {
+                let paused = self.boolean(node, &path);
+                self.seen.paused_is_bad = paused.is_none();
+                spec.paused = paused.unwrap_or_default();
+            }
+            "pause_reason" => {
+                self.seen.pause_reason = Some(entry.at);
+                spec.pause_reason = self.reason(node, &path);
+            }
+            "connection" => self.connection(entry, &path, spec),
+            "resources" => spec.resources = self.resources(node, &path),
+            "labels" => spec.labels = self.labels(node, &path),
+            key => {
+                self.seen.near_cadence |= matches!(nearest(key, KEYS), Some("interval_sec" | "cron"));
+                self.unknown_key(entry, &path, &KEYS);
+            }
+        }
+    }
+
+    /// The rules between fields, and the defaults.
+    fn agree(&mut self, spec: &mut ScheduleSpec) {
+        let both = "one of interval_sec and cron, not both";
+        match (self.seen.interval_sec, self.seen.cron) {
+            (Some(a), Some(b)) => {
+                let (at, field) = if a > b { (a, "/interval_sec") } else { (b, "/cron") };
+                let message = format!("a schedule has {both}");
+                self.out.push(
+                    Finding::error(at, "two-cadences", field.to_owned(), message)
+                        .hint("remove the one that should not apply"),
+                );
+            }
+            (None, None) if !self.seen.near_cadence => self.out.push(
+                Finding::error(Mark::NONE, "no-cadence", String::new(), "a schedule needs interval_sec or cron")
+                    .hint("add e.g. \"interval_sec: 300\""),
+            ),
+            _ => {}
+        }
+        if let (Some(at), None) = (self.seen.timezone, self.seen.cron) {
+            self.out.push(
+                Finding::error(at, "timezone-without-cron", "/timezone".to_owned(), "timezone only goes with cron")
+                    .hint("remove timezone; an interval has none"),
+            );
+        }
+        if spec.cron.is_some() && spec.timezone.is_none() {
+            spec.timezone = Some("UTC".to_owned());
+        }
+        if !spec.paused {
+            spec.pause_reason = None;
+            if let Some(at) = self.seen.pause_reason.filter(|_| !self.seen.paused_is_bad) {
+                let message = "pause_reason has no effect: the schedule is not paused";
+                self.out.push(
+                    Finding::error(at, "unused-pause-reason", "/pause_reason".to_owned(), message)
+                        .hint("remove it, or set \"paused: true\"")
+                        .warning(),
+                );
+            }
+        }
+        if spec.resources.is_empty() {
+            spec.resources = self.connector.default_resources().to_vec();
+        }
+        spec.resources.sort_unstable();
+        spec.resources.dedup();
+    }
+
+    fn interval(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<u32> {
+        let number = match &node.value {
+            Value::Number { number, raw } if number.is_f64() && (raw.contains(['.', 'e', 'E'])) => {
+                self.wrong_type(
+                    node,
+                    path,
+                    "a whole number",
+                    &shown(raw),
+                    Some("write whole seconds, e.g. 300".into()),
+                );
+                return None;
+            }
+            Value::Number { number, raw } => {
+                let in_range = number.as_u64().and_then(|n| u32::try_from(n).ok());
+                match in_range.filter(|n| (1..=MAX_INTERVAL_SEC).contains(n)) {
+                    None => {
+                        let message = format!("interval_sec is {}, outside 1 to {MAX_INTERVAL_SEC}", shown(raw));
+                        let hint = "seconds, at least 1 and at most 366 days; use paused: true to stop a schedule";
+                        self.out.push(Finding::error(node.at, "out-of-range", path.pointer(), message).hint(hint));
+                        return None;
+                    }
+                    Some(n) if !scalar::is_ordinary_integer(raw) => {
+                        let found = format!("\"{}\"", shown(raw));
+                        self.wrong_type(node, path, "a plain decimal number", &found, Some(format!("write {n}")));
+                        return None;
+                    }
+                    Some(n) => n,
+                }
+            }
+            Value::Text { text, plain } => {
+                let digits: String = text.chars().filter(|c| !matches!(c, '_' | ',' | '\'' | ' ')).collect();
+                let hint = if scalar::is_ordinary_integer(&digits) && digits.len() < 12 {
+                    let quoted = if *plain || node.at == Mark::NONE { "" } else { ", without quotes" };
+                    format!("write {digits}{quoted}")
+                } else {
+                    "write whole seconds, e.g. 300".to_owned()
+                };
+                let found = format!("the text \"{}\"", shown(text));
+                self.wrong_type(node, path, "a whole number", &found, Some(hint));
+                return None;
+            }
+            _ => {
+                self.mismatch(node, path, "a whole number", "write whole seconds, e.g. 300");
+                return None;
+            }
+        };
+        Some(number)
+    }
+
+    fn boolean(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<bool> {
+        match &node.value {
+            Value::Bool(yes) => return Some(*yes),
+            Value::Text { text, .. } => {
+                let hint = match text.to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "y" | "true" => "write true, without quotes",
+                    "no" | "off" | "n" | "false" => "write false, without quotes",
+                    _ => "write true or false",
+                };
+                let found = format!("the text \"{}\"", shown(text));
+                self.wrong_type(node, path, "true or false", &found, Some(hint.to_owned()));
+            }
+            _ => self.mismatch(node, path, "true or false", "write true or false"),
+        }
+        None
+    }
+
+    /// A text; a plain scalar that YAML takes for something else is reported with the quotes to add.
+    pub fn text<'n>(&mut self, node: &'n Node<'_>, path: &Path<'_>) -> Option<&'n str> {
+        match &node.value {
+            Value::Text { text, .. } => return Some(text),
+            Value::Number { raw, .. } => {
+                let hint = format!("put it in quotes: \"{}\"", shown(raw));
+                self.wrong_type(node, path, "a text", &format!("the number {}", shown(raw)), Some(hint));
+            }
+            Value::Bool(yes) => {
+                self.wrong_type(node, path, "a text", "a boolean", Some(format!("put it in quotes: \"{yes}\"")));
+            }
+            _ => self.mismatch(node, path, "a text", "write a text"),
+        }
+        None
+    }
+
+    /// As `text`, but repeats nothing of what it found.
+    pub fn secret_name<'n>(&mut self, node: &'n Node<'_>, path: &Path<'_>) -> Option<&'n str> {
+        match &node.value {
+            Value::Text { text, .. } => Some(text),
+            _ => {
+                self.mismatch(node, path, "a name", "write the name as a text");
+                None
+            }
+        }
+    }
+
+    fn reason(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<String> {
+        let text = self.text(node, path)?;
+        let chars = text.chars().count();
+        let fault = if chars > MAX_REASON_CHARS {
+            Some(format!("pause_reason has {chars} characters; the most is {MAX_REASON_CHARS}"))
+        } else if text.trim().is_empty() {
+            Some("pause_reason is empty".to_owned())
+        } else {
+            None
+        };
+        match fault {
+            None => Some(text.trim().to_owned()),
+            Some(message) => {
+                let finding = Finding::error(node.at, "out-of-range", path.pointer(), message);
+                self.out.push(finding.hint("say in a sentence why it is paused, or remove the key"));
+                None
+            }
+        }
+    }
+
+    fn connection(&mut self, entry: &Entry<'_>, path: &Path<'_>, spec: &mut ScheduleSpec) {
+        let node = &entry.value;
+        let entries = match &node.value {
+            Value::Null => return,
+            Value::Map(entries) if entries.is_empty() => return,
+            Value::Map(entries) => entries,
+            _ => return self.mismatch(node, path, "a mapping", "put base_url and api_key below it"),
+        };
+        if self.connector == Connector::Noop {
+            return self.not_for_noop(entry.at, path, "connection");
+        }
+        spec.connection = Some(connection(self, entries, path)).filter(|c| *c != Default::default());
+    }
+
+    fn not_for_noop(&mut self, at: Mark, path: &Path<'_>, key: &str) {
+        let message = format!("the noop connector takes no {key}");
+        self.out.push(Finding::error(at, "not-for-connector", path.pointer(), message).hint(format!("remove {key}")));
+    }
+
+    fn resources(&mut self, node: &Node<'_>, path: &Path<'_>) -> Vec<Resource> {
+        let items = match &node.value {
+            Value::List(items) if !items.is_empty() => items,
+            Value::List(_) => {
+                let finding = Finding::error(node.at, "out-of-range", path.pointer(), "resources is empty");
+                self.out.push(finding.hint("name at least one, or remove the key for the usual ones"));
+                return Vec::new();
+            }
+            _ => {
+                self.mismatch(node, path, "a list", "write e.g. [jobs, contacts]");
+                return Vec::new();
+            }
+        };
+        if self.connector == Connector::Noop {
+            self.not_for_noop(node.at, path, "resources");
+            return Vec::new();
+        }
+        let mut resources = Vec::with_capacity(items.len().min(Resource::ALL.len()));
+        for (index, item) in items.iter().enumerate() {
+            match &item.value {
+                Value::Text { text, .. } if resource(text).is_some() => {
+                    resources.extend(resource(text).filter(|r| !resources.contains(r)));
+                }
+                _ => self.bad_resource(item, path, index),
+            }
+        }
+        resources
+    }
+
+    fn bad_resource(&mut self, item: &Node<'_>, path: &Path<'_>, index: usize) {
+        let index = index.to_string();
+        let path = path.key(&index);
+        let names = Resource::ALL.map(Resource::as_str);
+        let (message, hint) = match &item.value {
+            Value::Text { text, .. } => {
+                let hint = nearest(text, names).map(|name| format!("did you mean \"{name}\"?"));
+                (format!("there is no resource \"{}\"", shown(text)), hint)
+            }
+            _ => (format!("a resource is a name, not a {}", kind(item)), None),
+        };
+        let hint = hint.unwrap_or_else(|| format!("there are: {}", names.join(", ")));
+        self.out.push(Finding::error(item.at, "unknown-resource", path.pointer(), message).hint(hint));
+    }
+
+    fn labels(&mut self, node: &Node<'_>, path: &Path<'_>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        let entries = match &node.value {
+            Value::Null => return labels,
+            Value::Map(entries) => entries,
+            _ => {
+                self.mismatch(node, path, "a mapping", "write e.g. { region: west }");
+                return labels;
+            }
+        };
+        for entry in entries {
+            let path = path.key(&entry.key);
+            let good = (1..=MAX_LABEL_KEY_CHARS).contains(&entry.key.len())
+                && entry.key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-'));
+            if !good {
+                let message = format!("\"{}\" is not a label's name", shown(&entry.key));
+                let hint = "1 to 63 characters of a-z, A-Z, 0-9, '.', '_', '/' and '-'";
+                self.out.push(Finding::error(entry.at, "bad-label", path.pointer(), message).hint(hint));
+            }
+            let Some(text) = self.text(&entry.value, &path) else { continue };
+            let chars = if text.len() > MAX_LABEL_CHARS { text.chars().count() } else { 0 };
+            if chars > MAX_LABEL_CHARS {
+                let message = format!("this label has {chars} characters; the most is {MAX_LABEL_CHARS}");
+                let finding = Finding::error(entry.value.at, "bad-label", path.pointer(), message);
+                self.out.push(finding.hint("shorten it"));
+            } else if good {
+                labels.insert(entry.key.as_ref().to_owned(), text.to_owned());
+            }
+        }
+        labels
+    }
+
+    pub fn unknown_key(&mut self, entry: &Entry<'_>, path: &Path<'_>, known: &[&'static str]) {
+        let message = format!("unknown key \"{}\"", shown(&entry.key));
+        let hint = match nearest(&entry.key, known.iter().copied()) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("there are: {}", known.join(", ")),
+        };
+        self.out.push(Finding::error(entry.at, "unknown-key", path.pointer(), message).hint(hint));
+    }
+
+    pub fn wrong_type(&mut self, node: &Node<'_>, path: &Path<'_>, wanted: &str, found: &str, hint: Option<String>) {
+        let message = format!("{} has to be {wanted}, not {found}", shown(path.name()));
+        let mut finding = Finding::error(node.at, "wrong-type", path.pointer(), message);
+        finding.hint = hint;
+        self.out.push(finding);
+    }
+
+    pub fn no_value(&mut self, node: &Node<'_>, path: &Path<'_>) {
+        let message = format!("{} has no value", shown(path.name()));
+        let finding = Finding::error(node.at, "no-value", path.pointer(), message);
+        self.out.push(finding.hint("give a value, or remove the key"));
+    }
+
+    fn mismatch(&mut self, node: &Node<'_>, path: &Path<'_>, wanted: &str, hint: &str) {
+        match node.value {
+            Value::Null => self.no_value(node, path),
+            _ => self.wrong_type(node, path, wanted, &format!("a {}", kind(node)), Some(hint.to_owned())),
+        }
+    }
+}
+
+fn resource(text: &str) -> Option<Resource> {
+    Resource::ALL.into_iter().find(|resource| resource.as_str() == text)
+}

@@ -1,0 +1,121 @@
+//! The published JSON Schema of a schedule's file: from the type, plus the rules between fields.
+
+use serde_json::{Map, Value, json};
+
+use crate::core::model::ScheduleSpec;
+
+/// The JSON Schema (2020-12) of a schedule. A document without any finding is valid by it and the
+/// other way round, but for what a schema cannot say: zones, cron details, a connector's own rules.
+pub fn schedule_schema() -> Value {
+    let mut schema = schemars::schema_for!(ScheduleSpec).to_value();
+    if let Value::Object(root) = &mut schema {
+        root.insert("$id".into(), json!("urn:command-center:schema:schedule"));
+        root.insert("oneOf".into(), json!([{ "required": ["interval_sec"] }, { "required": ["cron"] }]));
+        root.insert("dependentRequired".into(), json!({ "timezone": ["cron"] }));
+        root.insert(
+            "dependentSchemas".into(),
+            json!({ "pause_reason": { "required": ["paused"], "properties": { "paused": { "const": true } } } }),
+        );
+        root.insert("examples".into(), examples());
+        let definitions = ["$defs", "Connection", "properties"];
+        if let Some(connection) = at(root, &definitions) {
+            connection.values_mut().for_each(forbid_null);
+            extend(
+                connection,
+                "base_url",
+                json!({
+                    "maxLength": 2048,
+                    "pattern": r"^https?://[^\s/?#@\\]+(/[^\s?#\\]*)?$",
+                    "examples": ["https://api.acculynx.com/api/v2"],
+                }),
+            );
+            extend(
+                connection,
+                "api_key",
+                json!({ "examples": [{ "env": "CC_SECRET_PEAKPRO" }, { "file": "peakpro" }] }),
+            );
+        }
+        if let Some(fields) = at(root, &["properties"]) {
+            refine(fields);
+        }
+    }
+    schema
+}
+
+/// What the rules of `check` say beyond the field's type.
+fn refine(fields: &mut Map<String, Value>) {
+    fields.values_mut().for_each(forbid_null);
+    extend(fields, "cron", json!({ "pattern": r"^\s*([^\s@]\S*\s+){4}\S+\s*$" }));
+    extend(fields, "pause_reason", json!({ "pattern": r"\S" }));
+    extend(fields, "resources", json!({ "minItems": 1, "examples": [["jobs", "contacts"]] }));
+    extend(
+        fields,
+        "labels",
+        json!({
+            // A key whose lines below it are all comments is no mistake.
+            "type": ["object", "null"],
+            "propertyNames": { "pattern": "^[a-zA-Z0-9._/-]{1,63}$" },
+            "additionalProperties": { "type": "string", "maxLength": 256 },
+            "examples": [{ "region": "west" }],
+        }),
+    );
+    if let Some(Value::Object(connection)) = fields.get_mut("connection") {
+        let reference = connection.remove("$ref").or_else(|| connection.remove("anyOf")?.get(0)?.get("$ref").cloned());
+        connection.insert("anyOf".into(), json!([{ "$ref": reference }, { "type": "null" }]));
+    }
+    extend(fields, "paused", json!({ "examples": [true] }));
+}
+
+/// Takes `null` out: a key that is there has a value.
+fn forbid_null(field: &mut Value) {
+    let Value::Object(field) = field else { return };
+    if let Some(Value::Array(types)) = field.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            field.insert("type".into(), only);
+        }
+    }
+    let reference = match field.get_mut("anyOf") {
+        Some(Value::Array(any)) => {
+            any.retain(|schema| schema != &json!({ "type": "null" }));
+            match any.as_slice() {
+                [only] => only.get("$ref").cloned(),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    if let Some(reference) = reference {
+        field.remove("anyOf");
+        field.insert("$ref".into(), reference);
+    }
+}
+
+fn extend(fields: &mut Map<String, Value>, name: &str, more: Value) {
+    if let (Some(Value::Object(field)), Value::Object(more)) = (fields.get_mut(name), more) {
+        field.extend(more);
+    }
+}
+
+fn at<'m>(map: &'m mut Map<String, Value>, path: &[&str]) -> Option<&'m mut Map<String, Value>> {
+    path.iter().try_fold(map, |map, name| map.get_mut(*name)?.as_object_mut())
+}
+
+fn examples() -> Value {
+    json!([
+        { "interval_sec": 300 },
+        {
+            "cron": "*/15 7-18 * * 1-5",
+            "timezone": "America/Denver",
+            "paused": true,
+            "pause_reason": "The API key is being replaced",
+            "connection": {
+                "base_url": "https://api.acculynx.com/api/v2",
+                "api_key": { "env": "CC_SECRET_PEAKPRO" },
+            },
+            "resources": ["jobs", "contacts"],
+            "labels": { "region": "west" },
+        },
+    ])
+}

@@ -1,0 +1,16 @@
+//! The module's behaviour through its public functions.
+
+mod diagnostics;
+mod edits;
+mod schema;
+mod values;
+
+use crate::core::model::ScheduleId;
+
+fn acculynx() -> ScheduleId {
+    "acculynx/peak".parse().unwrap()
+}
+
+fn noop() -> ScheduleId {
+    "noop/bench".parse().unwrap()
+}

@@ -7,3 +7,5 @@ pub mod source;
 pub mod store;
 
 pub mod connectors;
+
+pub mod secrets;

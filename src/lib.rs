@@ -5,4 +5,10 @@ pub mod core;
 
 pub mod adapters;
 
+pub mod settings;
+
+pub mod telemetry;
+
+pub mod app;
+
 pub mod sandbox;

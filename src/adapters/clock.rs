@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use crate::core::model::Millis;
 
@@ -25,6 +26,21 @@ impl Clock {
             Clock::System => chrono::Utc::now().timestamp_millis(),
             Clock::Manual(now) => now.load(Ordering::SeqCst),
         }
+    }
+
+    /// The same instant in microseconds, for lateness and waiting.
+    pub fn now_micros(&self) -> i64 {
+        match self {
+            #[expect(clippy::disallowed_methods, reason = "the other reading of the wall clock")]
+            Clock::System => chrono::Utc::now().timestamp_micros(),
+            Clock::Manual(now) => now.load(Ordering::SeqCst) * 1000,
+        }
+    }
+
+    /// How long it is until `at`; zero when that has passed.
+    pub fn until(&self, at: Millis) -> Duration {
+        let left = at.saturating_mul(1000).saturating_sub(self.now_micros());
+        Duration::from_micros(u64::try_from(left).unwrap_or(0))
     }
 
     /// Moves a manual clock by `delta`; the system's is not ours to move.

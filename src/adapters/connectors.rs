@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::Clock;
-use crate::core::model::{ImportStats, Millis, Resource, ScheduleId};
+use crate::core::model::{Connector, ImportStats, Millis, Resource, ScheduleId};
 
 /// A secret in memory: shown as `***` by `Debug`, so that it cannot slip into a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -113,4 +113,20 @@ pub struct ImportFailure {
 /// A connector: one import of one tenant at a time through `import`.
 pub trait Connect: Send + Sync {
     fn import(&self, context: ImportContext) -> BoxFuture<'_, ImportOutcome>;
+}
+
+/// The connectors this program has, each once, with the limits they keep between runs.
+#[derive(Clone)]
+pub struct Connectors {
+    pub acculynx: Arc<dyn Connect>,
+    pub noop: Arc<dyn Connect>,
+}
+
+impl Connectors {
+    pub fn get(&self, connector: Connector) -> &dyn Connect {
+        match connector {
+            Connector::Acculynx => self.acculynx.as_ref(),
+            Connector::Noop => self.noop.as_ref(),
+        }
+    }
 }

@@ -106,15 +106,30 @@ impl Trigger {
     }
 }
 
+/// A timer's move from one due time to the next. It takes place only while the timer still stands
+/// at `from`: an edit that came between has set it anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    pub row: i64,
+    pub from: Millis,
+    pub to: Option<Millis>,
+}
+
+/// A claim that was granted: the run's id and its audit entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub run: i64,
+    pub seqs: Vec<i64>,
+}
+
 /// A slot to be taken before its run starts.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub id: ScheduleId,
-    pub row: i64,
     pub nominal: Millis,
     pub trigger: Trigger,
-    /// What the timer is set to with the claim; `None` leaves it.
-    pub next_due: Option<Option<Millis>>,
+    /// How the timer moves with the claim; `None` leaves it.
+    pub advance: Option<Advance>,
     /// Entries to write with the claim, such as who asked for it.
     pub audit: Vec<Draft>,
 }
@@ -327,14 +342,16 @@ pub trait Store: Send + Sync {
     fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
     /// Appends audit entries that go with no change.
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
-    /// Takes slots; the answer has a run's id per claim, or `None` where the slot was taken before.
-    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<i64>>>;
+    /// Takes slots; the answer has a run per claim, or `None` where the slot was taken before.
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<Claimed>>>;
     /// Moves timers without a run, e.g. past a slot that is skipped.
-    fn set_due(&self, rows: Vec<(i64, Option<Millis>)>) -> StoreFuture<'_, ()>;
+    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()>;
     fn complete(&self, completion: Completion) -> StoreFuture<'_, ()>;
     /// Stores a page's records and its bookmark, and counts new, changed and unchanged ones.
     fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats>;
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>>;
+    /// Remembers files' stats, so that the next start need not read them again.
+    fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()>;
     /// Records a file that cannot be used, with entries for the audit.
     fn put_problem(&self, problem: Problem, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;
     fn clear_problem(&self, path: String, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;

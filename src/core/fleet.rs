@@ -235,6 +235,13 @@ impl Fleet {
         }
     }
 
+    /// Moves the timer on from `from`, unless an edit has set it anew meanwhile.
+    pub fn advance(&mut self, slot: Slot, from: Millis, to: Option<Millis>) {
+        if self.entries.get(slot as usize).is_some_and(|entry| entry.due == from) {
+            self.set_due(slot, to);
+        }
+    }
+
     /// The earliest due time; may be one that a schedule has outlived, which costs one idle wake-up.
     pub fn next_due(&self) -> Option<Millis> {
         self.timers.next()
@@ -262,7 +269,6 @@ impl Fleet {
     }
 
     /// Rebuilds the queue from the entries: repairs lost timers and drops outlived ones.
-    /// Returns how many schedules had no timer.
     pub fn rearm(&mut self) {
         let armed = self.entries.iter().zip(0..).filter(|(entry, _)| entry.row != 0 && entry.due != NEVER);
         self.timers.rebuild(armed.map(|(entry, slot)| (entry.due, slot)));

@@ -196,12 +196,16 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Mutation, "append to the audit log", move |work| work.append(drafts, now))
     }
 
-    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<i64>>> {
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<Claimed>>> {
         self.writer.submit(Lane::Claim, "claim runs", move |work| write::claim(work, claims, now))
     }
 
-    fn set_due(&self, rows: Vec<(i64, Option<Millis>)>) -> StoreFuture<'_, ()> {
-        self.writer.submit(Lane::Claim, "move timers", move |work| write::set_due(work, &rows))
+    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Claim, "move timers", move |work| write::advance(work, &advances))
+    }
+
+    fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "remember files' stats", move |work| write::set_stamps(work, &stamps))
     }
 
     fn complete(&self, completion: Completion) -> StoreFuture<'_, ()> {

@@ -5,7 +5,7 @@ use rusqlite::Result;
 use super::writer::Work;
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
-    Applied, Brake, Change, ChangeKind, Claim, Completion, Intent, Problem, Put, Remembered,
+    Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Put, Remembered,
 };
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
 
@@ -90,31 +90,44 @@ fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
     Ok(row.unwrap_or(0))
 }
 
-pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Option<i64>>> {
-    let mut runs = Vec::with_capacity(claims.len());
+pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Option<Claimed>>> {
+    let mut granted = Vec::with_capacity(claims.len());
     for claim in claims {
         let taken = work.execute(
             "INSERT OR IGNORE INTO runs (schedule, nominal_ms, trigger, state, term, started_ms)
              VALUES (?1, ?2, ?3, 'running', ?4, ?5)",
             (claim.id.to_string(), claim.nominal, claim.trigger.as_str(), work.term, now),
         )?;
-        runs.push((taken > 0).then(|| work.last_insert_rowid()));
-        if let Some(next_due) = claim.next_due {
-            move_timer(work, claim.row, next_due)?;
+        let run = (taken > 0).then(|| work.last_insert_rowid());
+        if let Some(advance) = &claim.advance {
+            move_timer(work, advance)?;
         }
-        if taken > 0 {
-            work.append(claim.audit, now)?;
-        }
+        granted.push(match run {
+            Some(run) => Some(Claimed { run, seqs: work.append(claim.audit, now)? }),
+            None => None,
+        });
     }
-    Ok(runs)
+    Ok(granted)
 }
 
-pub(super) fn set_due(work: &mut Work<'_>, rows: &[(i64, Option<Millis>)]) -> Result<()> {
-    rows.iter().try_for_each(|(row, next_due)| move_timer(work, *row, *next_due))
+pub(super) fn advance(work: &mut Work<'_>, advances: &[Advance]) -> Result<()> {
+    advances.iter().try_for_each(|advance| move_timer(work, advance))
 }
 
-fn move_timer(work: &mut Work<'_>, row: i64, next_due: Option<Millis>) -> Result<()> {
-    work.execute("UPDATE timers SET next_due_ms = ?2 WHERE id = ?1", (row, next_due)).map(|_| ())
+fn move_timer(work: &mut Work<'_>, advance: &Advance) -> Result<()> {
+    work.execute(
+        "UPDATE timers SET next_due_ms = ?3 WHERE id = ?1 AND next_due_ms = ?2",
+        (advance.row, advance.from, advance.to),
+    )
+    .map(|_| ())
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
+pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[(i64, u64)]) -> Result<()> {
+    for (row, stamp) in stamps {
+        work.execute("UPDATE schedules SET stamp = ?2 WHERE id = ?1", (row, *stamp as i64))?;
+    }
+    Ok(())
 }
 
 /// The run's end, and the schedule's last run if the schedule still exists.

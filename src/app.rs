@@ -1,0 +1,115 @@
+//! The application: what the rooms share, handed over explicitly. Opening it brings the fleet up
+//! from the store; `reconcile`, `mutate` and `runs` are what it can do.
+
+pub mod views;
+
+mod error;
+
+mod apply;
+mod brake;
+mod convergence;
+mod diff;
+mod mutate;
+mod pass;
+mod reading;
+mod reconcile;
+mod report;
+mod runs;
+mod start;
+mod state;
+mod timers;
+
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, RwLock};
+use tokio_util::sync::CancellationToken;
+
+pub use diff::offline_diff;
+pub use error::AppError;
+pub use mutate::{Edit, IfMatch, Mutation};
+pub use runs::RunNow;
+pub use timers::DueBatch;
+
+use crate::adapters::clock::Clock;
+use crate::adapters::connectors::Connectors;
+use crate::adapters::source::Source;
+use crate::adapters::store::{Brake, SharedStore};
+use crate::core::fleet::Fleet;
+use crate::core::model::{Millis, ScheduleId};
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+
+/// Everything the loops, the API and the tests work with.
+pub struct App {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub store: SharedStore,
+    pub metrics: Arc<Metrics>,
+    /// Fires when the program is to stop.
+    pub shutdown: CancellationToken,
+    /// The program is to start again once it has stopped.
+    restarting: AtomicBool,
+    source: Arc<Source>,
+    connectors: Connectors,
+    fleet: Mutex<Fleet>,
+    /// Rung when a timer was set that may be earlier than what the dispatcher waits for.
+    timer_set: Condvar,
+    /// Held shared by a mutation, alone by a batch of the reconciler.
+    gate: RwLock<()>,
+    /// One mutation a schedule at a time.
+    lanes: Lanes,
+    state: Mutex<state::State>,
+    runs: runs::RunTable,
+    brakes: Mutex<Vec<Brake>>,
+    /// Edits whose files are written but perhaps not yet on disk.
+    unsynced: Mutex<Vec<(i64, ScheduleId)>>,
+    /// Rung to have the next full pass early.
+    pub pass_wanted: Notify,
+    started: Millis,
+    ready: AtomicBool,
+    /// When the dispatcher last came round.
+    dispatcher_seen: AtomicI64,
+}
+
+impl App {
+    /// The fleet, for a moment: never held across a wait.
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, state::State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the first reconcile is done and requests are welcome.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Whether the program is to start again after it has stopped.
+    pub fn is_restarting(&self) -> bool {
+        self.restarting.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    pub fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+}
+
+/// Serialises work on one schedule without a lock for each: schedules share some hundred.
+struct Lanes(Vec<tokio::sync::Mutex<()>>);
+
+impl Lanes {
+    fn new() -> Self {
+        Lanes((0..256).map(|_| tokio::sync::Mutex::new(())).collect())
+    }
+
+    async fn enter(&self, id: &ScheduleId) -> tokio::sync::MutexGuard<'_, ()> {
+        use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is as good")]
+        let lane = hash as usize % self.0.len();
+        self.0[lane].lock().await
+    }
+}

@@ -1,0 +1,197 @@
+//! What would change: the same planner over a directory's files and the stored rows, changing nothing.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::App;
+use super::error::AppError;
+use super::reading::{Found, Reading, read_all, whole_file};
+use super::reconcile::plan_valid;
+use super::views::DiffAnswer;
+use crate::adapters::clock::Clock;
+use crate::adapters::source::{Root, Source};
+use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
+use crate::core::desired::{Diagnostic, Severity, parse};
+use crate::core::fleet::{Glance, Sync, fingerprint};
+use crate::core::model::{Digest, Millis, ScheduleId};
+use crate::core::plan::{self, Action, Blast, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
+
+/// A directory's files, read as a whole.
+#[derive(Default)]
+struct Snapshot {
+    readings: Vec<Reading>,
+    /// Whether what is not there is known to be absent.
+    complete: bool,
+    invalid: Vec<Diagnostic>,
+}
+
+impl App {
+    /// Plans `files` (path relative to the desired directory, to text) against what runs here;
+    /// without files, the server's own directory.
+    pub async fn diff(&self, files: Option<BTreeMap<String, String>>) -> Result<DiffAnswer, AppError> {
+        let now = self.clock.now();
+        let snapshot = match files {
+            Some(files) => snapshot_of(files),
+            None => snapshot_from(self.source.clone(), now).await,
+        };
+        let recent = self.state().recent_blasts(now);
+        Ok(compare(&self.store, snapshot, recent, self.settings.guard, now).await?)
+    }
+}
+
+/// Plans a directory against a store that no server has open, on a private copy of it.
+///
+/// # Errors
+/// When the directory or the store cannot be read.
+pub async fn offline_diff(desired: &Path, dsn: &Path) -> anyhow::Result<DiffAnswer> {
+    let clock = Clock::System;
+    let source = Arc::new(Source::new(desired.to_owned()));
+    let snapshot = snapshot_from(source, clock.now()).await;
+    anyhow::ensure!(snapshot.complete || !snapshot.invalid.is_empty(), "{} cannot be read", desired.display());
+    let folder = tempfile::tempdir().context("could not make a temporary folder for a copy of the store")?;
+    let copy = if dsn.exists() {
+        SqliteStore::open_copy(dsn, folder.path())?
+    } else {
+        SqliteStore::open(&folder.path().join("empty.db"))?
+    };
+    let store: SharedStore = Arc::new(copy);
+    let answer = compare(&store, snapshot, 0, GuardPolicy::default(), clock.now()).await?;
+    store.close();
+    Ok(answer)
+}
+
+async fn snapshot_from(source: Arc<Source>, now: Millis) -> Snapshot {
+    let lister = source.clone();
+    let Ok(listing) = tokio::task::spawn_blocking(move || lister.list()).await else { return Snapshot::default() };
+    let mut snapshot = Snapshot { complete: listing.complete, ..Snapshot::default() };
+    if !matches!(listing.root, Root::Present) {
+        snapshot.complete = false;
+        let message = format!("the desired directory {} is missing or cannot be read", source.root().display());
+        snapshot.invalid.push(whole_file(String::new(), "unreadable", message));
+    }
+    for misplaced in &listing.misplaced {
+        snapshot.invalid.push(whole_file(misplaced.path.clone(), "misplaced", misplaced.reason.to_string()));
+    }
+    for (path, message) in &listing.problems {
+        snapshot.invalid.push(whole_file(path.clone(), "unreadable", message.clone()));
+    }
+    let ids = listing.files.into_iter().map(|listed| listed.id).collect();
+    let mut chunks = read_all(source, ids, now);
+    while let Some(readings) = chunks.recv().await {
+        snapshot.readings.extend(readings);
+    }
+    snapshot
+}
+
+fn snapshot_of(files: BTreeMap<String, String>) -> Snapshot {
+    let mut snapshot = Snapshot { complete: true, ..Snapshot::default() };
+    for (path, text) in files {
+        let name = path.strip_prefix("schedules/").and_then(|rest| rest.strip_suffix(".yaml"));
+        let id: Result<ScheduleId, String> = match name {
+            Some(name) => name.parse(),
+            None => Err("a schedule's path is schedules/CONNECTOR/TENANT.yaml".to_owned()),
+        };
+        match id {
+            Err(message) => snapshot.invalid.push(whole_file(path, "misplaced", message)),
+            Ok(id) => {
+                let parsed = parse(&id, text.as_bytes());
+                let found = match parsed.spec {
+                    Some(spec) => Found::Valid(Box::new(super::reading::Valid {
+                        spec,
+                        digest: Digest::of(text.as_bytes()),
+                        content: text.into_bytes(),
+                        stamp: 0,
+                        changed: 0,
+                    })),
+                    None => Found::Invalid { digest: None, diagnostics: parsed.diagnostics },
+                };
+                snapshot.readings.push(Reading { id, found });
+            }
+        }
+    }
+    snapshot
+}
+
+async fn compare(
+    store: &SharedStore,
+    snapshot: Snapshot,
+    recent: usize,
+    policy: GuardPolicy,
+    now: Millis,
+) -> StoreResult<DiffAnswer> {
+    let mut rows = BTreeMap::new();
+    let mut batches = store.fleet();
+    while let Some(batch) = batches.recv().await {
+        for row in batch? {
+            if let Ok(tenant) = row.tenant.parse() {
+                rows.insert(ScheduleId::new(row.connector, tenant), row);
+            }
+        }
+    }
+    let fleet = rows.len();
+    let files = snapshot.readings.len();
+    let mut invalid = snapshot.invalid;
+    let mut steps: Vec<Step> = Vec::new();
+    let mut found_ids = HashSet::new();
+    for Reading { id, found } in snapshot.readings {
+        found_ids.insert(id.clone());
+        match found {
+            Found::Valid(valid) => {
+                let row = rows.get(&id);
+                let Some(fleet_row) = row else {
+                    steps.extend(plan_valid(&id, *valid, None, None, now).into_iter().flat_map(|p| p.steps));
+                    continue;
+                };
+                if is_settled(fleet_row, &valid.digest) {
+                    continue;
+                }
+                let whole = store.schedule(id.clone()).await?;
+                let plan = plan_valid(&id, *valid, Some(&glance(fleet_row)), whole.as_ref(), now);
+                steps.extend(plan.into_iter().flat_map(|plan| plan.steps));
+            }
+            Found::Invalid { diagnostics, .. } => {
+                invalid.extend(diagnostics.into_iter().filter(|found| found.severity == Severity::Error));
+            }
+            Found::Absent => {}
+        }
+    }
+    if snapshot.complete {
+        for id in rows.keys().filter(|id| !found_ids.contains(*id)) {
+            let spec = store.schedule(id.clone()).await?.and_then(|row| row.spec.spec());
+            steps.push(Step { id: id.clone(), action: Action::Delete, diff: diff(spec.as_ref(), None), held: None });
+        }
+    }
+    plan::guard(&mut steps, Blast { fleet, files, recent, confirmed: false }, policy);
+    let plan = Plan::new(steps);
+    Ok(DiffAnswer {
+        ok: invalid.is_empty(),
+        digest: plan.digest(),
+        changes: plan.steps.iter().map(Step::view).collect(),
+        text: render_text(&plan),
+        markdown: render_markdown(&plan),
+        invalid,
+    })
+}
+
+/// The row is what was applied from exactly this file.
+fn is_settled(row: &FleetRow, digest: &Digest) -> bool {
+    row.digest == *digest && row.actual == row.applied
+}
+
+/// A row as the fleet in memory would show it.
+fn glance(row: &FleetRow) -> Glance {
+    Glance {
+        slot: 0,
+        row: row.row,
+        stamp: row.stamp,
+        content: fingerprint(row.digest),
+        applied: row.applied,
+        paused: row.paused,
+        running: false,
+        next_due: row.next_due,
+        sync: Sync::Synced,
+    }
+}

@@ -1,0 +1,373 @@
+//! A mutation is an edit of one file followed by a reconcile of that one schedule, answered when it
+//! has converged. The promise is durable before the file moves; an editor who was quicker wins.
+
+use serde_json::{Map, Value, json};
+
+use super::App;
+use super::apply::{Effect, NewRow, Planned, command_center, draft, metadata, new_action_id};
+use super::error::AppError;
+use super::reading::stamp;
+use super::reconcile::Tally;
+use super::views::MutationAnswer;
+use crate::adapters::source::{FileStat, SourceError, Swap};
+use crate::adapters::store::{Applied, Intent, ScheduleRow};
+use crate::core::audit::operation;
+use crate::core::desired::{self, EditError, FieldError};
+use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
+use crate::core::plan::{self, Action, Desired, Observed, Step, diff};
+
+/// What a caller wants done to a schedule.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// An RFC 7396 patch on the file as written; creates the schedule when there is none.
+    Merge(Map<String, Value>),
+    Pause {
+        reason: Option<String>,
+    },
+    Resume {
+        reason: Option<String>,
+    },
+    Delete,
+}
+
+/// The precondition of a mutation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: there must be a schedule.
+    Any,
+    /// The schedule's tag must be one of these.
+    Etags(Vec<String>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Mutation {
+    pub id: ScheduleId,
+    pub edit: Edit,
+    pub caller: Caller,
+    /// Only an admin may change `connection`.
+    pub may_change_connection: bool,
+    pub if_match: Option<IfMatch>,
+}
+
+/// A schedule's file as the mutation found it.
+struct Base {
+    content: Option<Vec<u8>>,
+    digest: Option<Digest>,
+}
+
+/// The edit worked out: the file's new bytes and what they mean; `None` deletes.
+struct Outcome {
+    content: Option<Vec<u8>>,
+    spec: Option<ScheduleSpec>,
+}
+
+impl App {
+    /// Carries out one mutation. An `Ok` survives a crash; with an error nothing has changed.
+    pub async fn mutate(&self, mutation: Mutation) -> Result<MutationAnswer, AppError> {
+        self.wait_for_git().await?;
+        let _shared = self.gate.read().await;
+        let _lane = self.lanes.enter(&mutation.id).await;
+        let base = self.read_base(&mutation.id)?;
+        check_precondition(&mutation, &base)?;
+        let row = self.settled_row(&mutation.id, &base).await?;
+        let outcome = work_out(&mutation, &base)?;
+        check_access(&mutation, row.as_ref(), outcome.spec.as_ref())?;
+        if outcome.content == base.content && (row.is_some() || base.content.is_some()) {
+            return self.answer(&mutation.id, new_action_id(), Vec::new()).await;
+        }
+        let action_id = new_action_id();
+        let planned = self.plan_mutation(&mutation, &outcome, row.as_ref(), &action_id);
+        let steps = planned.steps.clone();
+        let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone() };
+        let applied = self.carry_out(vec![planned], Some(intent)).await?;
+        self.put_file(&mutation, &base, &outcome, row, &applied).await?;
+        for step in &steps {
+            self.metrics.local_action(mutation.id.tenant.as_str(), action_name(step.action));
+        }
+        self.answer(&mutation.id, action_id, applied.seqs).await
+    }
+
+    /// Gives git five seconds to finish what it is doing.
+    async fn wait_for_git(&self) -> Result<(), AppError> {
+        for _ in 0..50 {
+            if self.source.git_busy().is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let what = self.source.git_busy().unwrap_or_else(|| "a lock".to_owned());
+        let detail = format!("git is at work in the desired directory ({what}); try again when it is done");
+        Err(AppError::Busy { detail, retry_after_sec: 5 })
+    }
+
+    fn read_base(&self, id: &ScheduleId) -> Result<Base, AppError> {
+        let content = match self.source.read(id) {
+            Ok(found) => found.map(|(_, content)| content),
+            Err(error @ SourceError::TooLarge { .. }) => {
+                return Err(AppError::Conflict { detail: error.to_string(), suggestion: None });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let digest = content.as_deref().map(Digest::of);
+        Ok(Base { content, digest })
+    }
+
+    /// The schedule's row, after what an editor did to the file before has been applied as theirs.
+    async fn settled_row(&self, id: &ScheduleId, base: &Base) -> Result<Option<ScheduleRow>, AppError> {
+        let row = self.store.schedule(id.clone()).await?;
+        let known = row.as_ref().map(|row| row.digest);
+        if base.digest.is_none() || base.digest == known {
+            return Ok(row);
+        }
+        let mut tally = Tally::default();
+        self.reconcile(vec![id.clone()], &mut tally).await?;
+        self.settle_pauses(tally.pauses).await?;
+        Ok(self.store.schedule(id.clone()).await?)
+    }
+
+    fn plan_mutation(
+        &self,
+        mutation: &Mutation,
+        outcome: &Outcome,
+        row: Option<&ScheduleRow>,
+        action_id: &str,
+    ) -> Planned {
+        let id = &mutation.id;
+        let now = self.clock.now();
+        let stored = row.and_then(|row| row.spec.spec());
+        let digest = outcome.content.as_deref().map(Digest::of);
+        let observed = row
+            .zip(stored.as_ref())
+            .map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
+        let (steps, effect) = match (&outcome.spec, &outcome.content, digest) {
+            (Some(spec), Some(content), Some(digest)) => {
+                let desired = Desired::Present { spec, digest };
+                let planned = plan::plan_schedule(id, desired, observed, false, now);
+                let new = NewRow {
+                    row: row.map(|row| row.row),
+                    spec: spec.clone(),
+                    digest,
+                    content: content.clone(),
+                    // Known only once the file is written; the next pass fills it in.
+                    stamp: 0,
+                    next_due: planned.next_due,
+                };
+                (planned.steps, Effect::Put(Box::new(new)))
+            }
+            _ => {
+                let step =
+                    Step { id: id.clone(), action: Action::Delete, diff: diff(stored.as_ref(), None), held: None };
+                (vec![step], Effect::Delete)
+            }
+        };
+        let note = match &mutation.edit {
+            Edit::Pause { reason: Some(reason) } | Edit::Resume { reason: Some(reason) } => {
+                Some(("reason", reason.clone()))
+            }
+            _ => None,
+        };
+        let caller = mutation.caller.clone();
+        Planned { id: id.clone(), steps, effect, caller, action_id: action_id.to_owned(), note }
+    }
+
+    /// Exchanges the file. When somebody else was quicker, theirs stays and the change is taken back.
+    async fn put_file(
+        &self,
+        mutation: &Mutation,
+        base: &Base,
+        outcome: &Outcome,
+        row: Option<ScheduleRow>,
+        applied: &Applied,
+    ) -> Result<(), AppError> {
+        let id = &mutation.id;
+        match self.source.swap(id, base.digest.as_ref(), outcome.content.as_deref()) {
+            Ok(Swap::Done(stat)) => {
+                self.file_is_in_place(id, applied.intent, stat);
+                Ok(())
+            }
+            Ok(Swap::Moved(_)) => {
+                let detail = format!("{} was changed by somebody else at the same moment; their version stays", id.file());
+                self.take_back(id, row, applied, &detail).await?;
+                Err(AppError::Conflict { detail, suggestion: None })
+            }
+            Err(error) => {
+                self.take_back(id, row, applied, &error.to_string()).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn file_is_in_place(&self, id: &ScheduleId, intent: Option<i64>, stat: Option<FileStat>) {
+        if let Some(stat) = stat {
+            let mut fleet = self.fleet();
+            if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
+                fleet.set_stamp(glance.slot, stamp(&stat, self.clock.now()));
+            }
+        }
+        if let Some(intent) = intent {
+            self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((intent, id.clone()));
+        }
+    }
+
+    /// Undoes a change whose file could not be written: the row as it was, and an entry that says so.
+    async fn take_back(
+        &self,
+        id: &ScheduleId,
+        row: Option<ScheduleRow>,
+        applied: &Applied,
+        why: &str,
+    ) -> Result<(), AppError> {
+        let effect = match row.and_then(|row| Some((row.spec.spec()?, row))) {
+            Some((spec, row)) => Effect::Put(Box::new(NewRow {
+                row: Some(row.row),
+                spec,
+                digest: row.digest,
+                content: row.content,
+                stamp: 0,
+                next_due: row.next_due,
+            })),
+            None => Effect::Delete,
+        };
+        let action_id = new_action_id();
+        let detail = metadata(json!({"taken_back": applied.seqs, "reason": why, "file": id.file()}));
+        let entry = draft(Some(id), operation::WRITE_DISPLACED, &command_center(), &action_id, detail);
+        let undo = Planned {
+            id: id.clone(),
+            steps: Vec::new(),
+            effect,
+            caller: command_center(),
+            action_id,
+            note: None,
+        };
+        self.carry_out(vec![undo], None).await?;
+        self.store.append(vec![entry], self.clock.now()).await?;
+        if let Some(intent) = applied.intent {
+            self.store.forget_intents(vec![intent]).await?;
+        }
+        self.pass_wanted.notify_one();
+        Ok(())
+    }
+
+    async fn answer(&self, id: &ScheduleId, action_id: String, audit: Vec<i64>) -> Result<MutationAnswer, AppError> {
+        let status = self.status_of(id).await?;
+        let schedules = status.into_iter().map(|status| (id.tenant.to_string(), status)).collect();
+        Ok(MutationAnswer { ok: true, schedules, action_id, audit })
+    }
+
+    /// Brings written files to disk, then forgets the intents that would have written them again.
+    pub async fn sync_files(&self) {
+        let pending = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        if pending.is_empty() {
+            return;
+        }
+        let (keys, mut ids): (Vec<i64>, Vec<ScheduleId>) = pending.iter().cloned().unzip();
+        ids.sort();
+        ids.dedup();
+        let source = self.source.clone();
+        let synced = tokio::task::spawn_blocking(move || source.sync(&ids)).await;
+        let forgotten = match synced {
+            Ok(Ok(())) => self.store.forget_intents(keys).await.map_err(|e| e.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = forgotten {
+            tracing::warn!(component = "reconciler", %error, "could not bring edited files to disk yet; trying again");
+            self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(pending);
+        }
+    }
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Create | Action::Update => "schedule",
+        other => other.as_str(),
+    }
+}
+
+fn check_precondition(mutation: &Mutation, base: &Base) -> Result<(), AppError> {
+    let current = base.digest.map(Digest::to_hex);
+    let holds = match &mutation.if_match {
+        None => true,
+        Some(IfMatch::Any) => current.is_some(),
+        Some(IfMatch::Etags(tags)) => current.as_ref().is_some_and(|current| tags.contains(current)),
+    };
+    if holds {
+        return Ok(());
+    }
+    let written = |content: &Vec<u8>| desired::document_value(&mutation.id, content).unwrap_or(Value::Null);
+    let proposal = work_out(mutation, base).ok().and_then(|outcome| outcome.content.as_ref().map(written));
+    Err(AppError::PreconditionFailed {
+        current_etag: current.unwrap_or_default(),
+        current: base.content.as_ref().map_or(Value::Null, written),
+        proposal,
+    })
+}
+
+/// The file's new bytes: a minimal edit of what is there, or a new document.
+fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
+    let id = &mutation.id;
+    let patch = match &mutation.edit {
+        Edit::Merge(patch) => patch.clone(),
+        Edit::Pause { reason } => metadata(json!({"paused": true, "pause_reason": reason})),
+        Edit::Resume { .. } => metadata(json!({"paused": false, "pause_reason": null})),
+        Edit::Delete => return Ok(Outcome { content: None, spec: None }),
+    };
+    let content = match &base.content {
+        Some(content) => {
+            let before = desired::document_value(id, content).map_err(|found| unreadable(id, &found.message))?;
+            let patch = without_idle_resume(&before, patch, &mutation.edit);
+            let merged = desired::merged(&before, &patch);
+            desired::check_value(id, &merged).map_err(AppError::Invalid)?;
+            desired::edit(id, content, &patch).map_err(refused)?
+        }
+        None if matches!(mutation.edit, Edit::Merge(_)) => {
+            let merged = desired::merged(&json!({}), &patch);
+            desired::check_value(id, &merged).map_err(AppError::Invalid)?;
+            desired::new_document(&metadata(merged))
+        }
+        None => return Err(AppError::NotFound(id.clone())),
+    };
+    let parsed = desired::parse(id, &content);
+    let spec = parsed.spec.ok_or_else(|| {
+        let error = |found: desired::Diagnostic| FieldError { pointer: found.field, message: found.message };
+        AppError::Invalid(parsed.diagnostics.into_iter().map(error).collect())
+    })?;
+    Ok(Outcome { content: Some(content), spec: Some(spec) })
+}
+
+/// Resuming what is not paused writes no `paused: false` into a file that had no such key.
+fn without_idle_resume(before: &Value, mut patch: Map<String, Value>, edit: &Edit) -> Map<String, Value> {
+    if matches!(edit, Edit::Resume { .. }) && before.get("paused").is_none() {
+        patch.remove("paused");
+    }
+    patch
+}
+
+fn unreadable(id: &ScheduleId, message: &str) -> AppError {
+    let detail = format!("{} cannot be edited as it is: {message}; mend the file first", id.file());
+    AppError::Conflict { detail, suggestion: None }
+}
+
+fn refused(error: EditError) -> AppError {
+    AppError::Conflict { detail: error.to_string(), suggestion: Some(error.suggestion) }
+}
+
+/// Who may not change connections may neither bring one nor take one away.
+fn check_access(
+    mutation: &Mutation,
+    row: Option<&ScheduleRow>,
+    spec: Option<&ScheduleSpec>,
+) -> Result<(), AppError> {
+    if spec.is_none() && row.is_none() && !matches!(mutation.edit, Edit::Delete) {
+        return Err(AppError::NotFound(mutation.id.clone()));
+    }
+    if matches!(mutation.edit, Edit::Delete) {
+        return if row.is_some() { Ok(()) } else { Err(AppError::NotFound(mutation.id.clone())) };
+    }
+    let before = row.and_then(|row| row.spec.spec()).and_then(|spec| spec.connection);
+    let after = spec.and_then(|spec| spec.connection.as_ref());
+    if before.as_ref() != after && !mutation.may_change_connection {
+        return Err(AppError::Forbidden("changing `connection` takes the role admin".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! The full pass: list everything, compare with what is applied, reconcile what differs, and decide
+//! over deletions and pauses as a whole.
+
+use serde_json::json;
+
+use super::App;
+use super::apply::{Effect, Planned, command_center, draft, file_edit, metadata, new_action_id};
+use super::error::AppError;
+use super::reading::{settled_stamp, whole_file};
+use super::reconcile::Tally;
+use super::views::PassReport;
+use crate::adapters::source::{Listing, Root};
+use crate::core::audit::operation;
+use crate::core::fleet::Sync;
+use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId};
+use crate::core::plan::{self, Action, HoldReason, Plan, Step, diff};
+use crate::core::timing::iso;
+
+/// Two scans this far apart must agree on a file's absence before its schedule is deleted.
+pub const SECOND_SCAN_MS: Millis = 2_000;
+
+/// A listing of the whole directory, condensed: names in one arena, stats as stamps.
+pub(super) struct Scan {
+    pub listing: Listing,
+    names: String,
+    files: Vec<(Connector, u32, u8, u64)>,
+}
+
+impl Scan {
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn files(&self) -> impl Iterator<Item = (Connector, &str, u64)> {
+        self.files.iter().map(|(connector, start, length, stamp)| {
+            let start = *start as usize;
+            (*connector, self.names.get(start..start + usize::from(*length)).unwrap_or(""), *stamp)
+        })
+    }
+
+    /// Changes with any file's coming, going or change.
+    fn revision(&self) -> String {
+        let sum = self.files().fold(0u64, |sum, (_, name, stamp)| {
+            let name = name.bytes().fold(stamp, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+            sum.wrapping_add(name)
+        });
+        Digest::of(format!("{}:{sum}", self.len()).as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+impl App {
+    /// One full reconcile. `confirm` is the digest by which a person agreed to what is held.
+    pub async fn full_pass(&self, confirm: Option<(&str, &Caller)>) -> Result<PassReport, AppError> {
+        let started = self.clock.now();
+        let clock = std::time::Instant::now();
+        if let Some(busy) = self.git_busy().await {
+            return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
+        }
+        self.look_for_foreign_changes().await?;
+        let scan = self.scan().await;
+        let alone = self.gate.write().await;
+        let (changed, unseen) = self.compare(&scan);
+        let mut tally = Tally::default();
+        self.reconcile(changed, &mut tally).await?;
+        let report = self.settle(&scan, unseen, &mut tally, confirm).await?;
+        self.settle_misplaced(&scan).await?;
+        drop(alone);
+        self.fleet().rearm();
+        self.timer_set.notify_all();
+        Ok(self.finish_pass(report, started, clock))
+    }
+
+    fn finish_pass(&self, mut report: PassReport, started: Millis, clock: std::time::Instant) -> PassReport {
+        let took = clock.elapsed();
+        report.at_iso = iso(started);
+        report.duration_ms = took.as_secs_f64() * 1000.0;
+        self.metrics.reconcile_duration(took.as_secs_f64());
+        let mut state = self.state();
+        state.trouble.clone_from(&report.waiting);
+        state.last_pass = Some(report.clone());
+        report
+    }
+
+    /// Why git must be left alone for now, if so.
+    pub(super) async fn git_busy(&self) -> Option<String> {
+        let source = self.source.clone();
+        let (busy, head) =
+            tokio::task::spawn_blocking(move || (source.git_busy(), source.git_head())).await.unwrap_or_default();
+        self.state().commit = head;
+        busy.map(|what| format!("git is at work in the desired directory ({what}); waiting until it is done"))
+    }
+
+    pub(super) async fn scan(&self) -> Scan {
+        let source = self.source.clone();
+        let expected = self.fleet().len();
+        let scan = tokio::task::spawn_blocking(move || {
+            let mut names = String::with_capacity(expected * 10);
+            let mut files = Vec::with_capacity(expected);
+            let listing = source.visit(&mut |connector, tenant, stat| {
+                let start = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                names.push_str(tenant);
+                let length = u8::try_from(tenant.len()).unwrap_or(u8::MAX);
+                files.push((connector, start, length, settled_stamp(&stat)));
+            });
+            Scan { listing, names, files }
+        });
+        scan.await.unwrap_or_else(|_| Scan {
+            listing: Listing {
+                root: Root::Unreadable("the scan was cut off".to_owned()),
+                complete: false,
+                problems: Vec::new(),
+                misplaced: Vec::new(),
+                files: Vec::new(),
+            },
+            names: String::new(),
+            files: Vec::new(),
+        })
+    }
+
+    /// Which files are new, changed or in need of repair, and which schedules no file was found for.
+    fn compare(&self, scan: &Scan) -> (Vec<ScheduleId>, Vec<ScheduleId>) {
+        let problems = self.state().problems.clone();
+        let mut fleet = self.fleet();
+        fleet.unsee();
+        let mut changed = Vec::new();
+        for (connector, tenant, stamp) in scan.files() {
+            let known = fleet.get(connector, tenant);
+            if let Some(glance) = known {
+                fleet.see(glance.slot);
+            }
+            let same = known.is_some_and(|glance| glance.stamp == stamp && glance.sync == Sync::Synced);
+            if !same && let Ok(tenant) = tenant.parse() {
+                changed.push(ScheduleId::new(connector, tenant));
+            }
+        }
+        let mut unseen: Vec<ScheduleId> = fleet.unseen().into_iter().filter_map(|slot| fleet.id(slot)).collect();
+        // A broken file that never was a schedule is looked for here too, to clear it when it is gone.
+        unseen.extend(problems.keys().filter_map(|path| {
+            let id: ScheduleId = path.strip_prefix("schedules/")?.strip_suffix(".yaml")?.parse().ok()?;
+            fleet.get(id.connector, id.tenant.as_str()).is_none().then_some(id)
+        }));
+        (changed, unseen)
+    }
+
+    /// Decides over deletions and pauses together.
+    async fn settle(
+        &self,
+        scan: &Scan,
+        unseen: Vec<ScheduleId>,
+        tally: &mut Tally,
+        confirm: Option<(&str, &Caller)>,
+    ) -> Result<PassReport, AppError> {
+        let trouble = scan_trouble(&scan.listing);
+        let gone = if trouble.is_none() { self.confirm_absent(unseen).await? } else { Vec::new() };
+        let mut plans: Vec<Planned> = std::mem::take(&mut tally.pauses);
+        for (id, first_missed) in gone {
+            plans.extend(self.plan_deletion(&id, first_missed).await?);
+        }
+        let mut steps: Vec<Step> = plans.iter().flat_map(|plan| plan.steps.iter().cloned()).collect();
+        let confirmed = confirm.filter(|(digest, _)| {
+            let destructive = steps.iter().filter(|step| step.action.is_destructive());
+            Plan::new(destructive.cloned().collect()).digest() == *digest
+        });
+        if confirmed.is_some() {
+            steps.iter_mut().for_each(|step| step.held = None);
+        }
+        plan::guard(&mut steps, self.blast(scan.len(), confirmed.is_some()), self.settings.guard);
+        let (held, taken): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.held.is_some());
+        plans.retain(|plan| !held.iter().any(|step| step.id == plan.id));
+        for plan in &mut plans {
+            plan.steps.iter_mut().for_each(|step| step.held = None);
+        }
+        if let Some((digest, caller)) = confirmed.filter(|_| !plans.is_empty()) {
+            let detail = metadata(json!({"digest": digest, "steps": taken.len()}));
+            let entry = draft(None, operation::PLAN_CONFIRMED, caller, &new_action_id(), detail);
+            self.store.append(vec![entry], self.clock.now()).await?;
+        }
+        tally.changes += taken.len() as u64;
+        if confirmed.is_none() {
+            self.note_destruction(taken.iter().filter(|step| step.action.is_destructive()).count());
+        }
+        for plan in &plans {
+            self.state().missing.remove(&plan.id);
+        }
+        self.carry_out(plans, None).await?;
+        self.hold(held).await?;
+        let state = self.state();
+        Ok(PassReport {
+            files: scan.len() as u64,
+            changes: tally.changes,
+            repaired: tally.repaired,
+            invalid: state.problems.len() as u64,
+            held: state.held.len() as u64,
+            waiting: trouble,
+            ..PassReport::default()
+        })
+    }
+
+    /// Schedules whose file is gone, with when that was first seen. Each is looked at once more, now
+    /// that nobody else writes.
+    async fn confirm_absent(&self, unseen: Vec<ScheduleId>) -> Result<Vec<(ScheduleId, Millis)>, AppError> {
+        let source = self.source.clone();
+        let gone: Vec<ScheduleId> = tokio::task::spawn_blocking(move || {
+            unseen.into_iter().filter(|id| matches!(source.stat(id), Ok(None))).collect()
+        })
+        .await
+        .unwrap_or_default();
+        let now = self.clock.now();
+        let mut first_missed = std::collections::HashMap::new();
+        {
+            let mut state = self.state();
+            for id in &gone {
+                first_missed.insert(id.clone(), state.missing.get(id).copied().unwrap_or(now));
+            }
+            state.missing.clone_from(&first_missed);
+        }
+        let mut absent = Vec::new();
+        for id in gone {
+            let known = self.fleet().get(id.connector, id.tenant.as_str()).is_some();
+            if self.state().problems.contains_key(&id.file()) {
+                self.forget_problem(Some(&id), id.file()).await?;
+            }
+            if known {
+                let since = first_missed.get(&id).copied().unwrap_or(now);
+                absent.push((id, since));
+            }
+        }
+        Ok(absent)
+    }
+
+    async fn plan_deletion(&self, id: &ScheduleId, first_missed: Millis) -> Result<Option<Planned>, AppError> {
+        let row = self.store.schedule(id.clone()).await?;
+        let spec = row.and_then(|row| row.spec.spec());
+        let unconfirmed = self.clock.now() - first_missed < SECOND_SCAN_MS;
+        let step = Step {
+            id: id.clone(),
+            action: Action::Delete,
+            diff: diff(spec.as_ref(), None),
+            held: unconfirmed.then_some(HoldReason::Unconfirmed),
+        };
+        Ok(Some(Planned {
+            id: id.clone(),
+            steps: vec![step],
+            effect: Effect::Delete,
+            caller: file_edit(),
+            action_id: new_action_id(),
+            note: None,
+        }))
+    }
+
+    /// Shows what is held; what is held anew, and not just until the second scan, is audited.
+    async fn hold(&self, held: Vec<Step>) -> Result<(), AppError> {
+        let now = self.clock.now();
+        {
+            let mut fleet = self.fleet();
+            for step in &held {
+                if let Some(glance) = fleet.get(step.id.connector, step.id.tenant.as_str()) {
+                    let waiting = step.held == Some(HoldReason::Unconfirmed);
+                    fleet.set_sync(glance.slot, if waiting { Sync::Pending } else { Sync::Held });
+                }
+            }
+        }
+        let fresh = self.release_and_hold(held, now);
+        let action_id = new_action_id();
+        let entries: Vec<_> = fresh
+            .iter()
+            .filter(|step| step.held != Some(HoldReason::Unconfirmed))
+            .map(|step| {
+                let reason = step.held.map(|held| held.to_string());
+                let detail = metadata(json!({"action": step.action.as_str(), "reason": reason}));
+                draft(Some(&step.id), operation::PRUNE_HELD, &command_center(), &action_id, detail)
+            })
+            .collect();
+        if !entries.is_empty() {
+            self.metrics.event(operation::PRUNE_HELD, "warning");
+            self.store.append(entries, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Records what is held now; schedules that are held no more are as their files again.
+    fn release_and_hold(&self, held: Vec<Step>, now: Millis) -> Vec<Step> {
+        let mut state = self.state();
+        let before: Vec<ScheduleId> = state.held.iter().map(|held| held.step.id.clone()).collect();
+        let fresh = state.hold(held, now);
+        let mut fleet = self.fleet();
+        for id in before.iter().filter(|id| !state.held.iter().any(|held| held.step.id == **id)) {
+            let glance = fleet.get(id.connector, id.tenant.as_str());
+            if let Some(glance) = glance.filter(|glance| matches!(glance.sync, Sync::Held | Sync::Pending)) {
+                fleet.set_sync(glance.slot, Sync::Synced);
+            }
+        }
+        fresh
+    }
+
+    /// Files that lie where no schedule can be, and what could not be looked at.
+    async fn settle_misplaced(&self, scan: &Scan) -> Result<(), AppError> {
+        let mut found: Vec<(String, &str, String)> = Vec::new();
+        for misplaced in &scan.listing.misplaced {
+            found.push((misplaced.path.clone(), "misplaced", misplaced.reason.to_string()));
+        }
+        for (path, message) in &scan.listing.problems {
+            found.push((path.clone(), "unreadable", message.clone()));
+        }
+        let stale: Vec<String> = {
+            let state = self.state();
+            let ours = |code: &str| matches!(code, "misplaced" | "unreadable");
+            let of_the_scan = |path: &String| {
+                state.problems.get(path).is_some_and(|p| p.digest.is_none() && p.diagnostics.iter().all(|d| ours(&d.code)))
+            };
+            state.problems.keys().filter(|path| of_the_scan(path) && !is_schedule(path)).cloned().collect()
+        };
+        for path in stale.into_iter().filter(|path| !found.iter().any(|(known, ..)| known == path)) {
+            self.forget_problem(None, path).await?;
+        }
+        for (path, code, message) in found {
+            let diagnostic = whole_file(path.clone(), code, message);
+            self.record_problem(None, path, None, vec![diagnostic]).await?;
+        }
+        self.state().revision = scan.revision();
+        Ok(())
+    }
+}
+
+fn is_schedule(path: &str) -> bool {
+    path.strip_prefix("schedules/")
+        .and_then(|rest| rest.strip_suffix(".yaml"))
+        .is_some_and(|name| name.parse::<ScheduleId>().is_ok())
+}
+
+/// Why nothing may be concluded from what the scan did not find, if so.
+fn scan_trouble(listing: &Listing) -> Option<String> {
+    match &listing.root {
+        Root::Missing => Some("the desired directory is missing; what runs goes on running".to_owned()),
+        Root::Unreadable(message) => Some(format!("the desired directory cannot be read: {message}")),
+        Root::Present if !listing.complete => {
+            Some("a part of the desired directory could not be read; nothing is deleted meanwhile".to_owned())
+        }
+        Root::Present => None,
+    }
+}

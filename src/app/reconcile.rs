@@ -1,0 +1,263 @@
+//! Makes some schedules equal to their files: read, plan, carry out. The full pass and the watcher's
+//! hints both come here; a mutation comes here for a file that was edited before it.
+
+use serde_json::json;
+
+use super::App;
+use super::apply::{Effect, NewRow, Planned, command_center, draft, file_edit, metadata, new_action_id};
+use super::error::AppError;
+use super::reading::{Found, Reading, Valid, read_all};
+use crate::adapters::store::{Problem, ScheduleRow};
+use crate::core::audit::operation;
+use crate::core::desired::Diagnostic;
+use crate::core::fleet::{Glance, Sync, fingerprint};
+use crate::core::model::{Digest, Millis, ScheduleId};
+use crate::core::plan::{self, Action, Blast, Desired, Observed, Step};
+
+/// What a batch did, counted.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub changes: u64,
+    pub repaired: u64,
+    /// Pauses that files ask for and that the guard has to judge over the whole pass.
+    pub pauses: Vec<Planned>,
+    /// Schedules whose file is not there: only a complete scan may believe it.
+    pub absent: Vec<ScheduleId>,
+    /// Files read and found to be what is applied, to be remembered as such.
+    stamps: Vec<(i64, u64)>,
+}
+
+impl App {
+    /// Reconciles the schedules that a hint named. Deletions are left to the full pass.
+    /// Returns whether a full pass is wanted soon.
+    pub async fn reconcile_hinted(&self, ids: Vec<ScheduleId>) -> Result<bool, AppError> {
+        let _alone = self.gate.write().await;
+        let mut tally = Tally::default();
+        self.reconcile(ids, &mut tally).await?;
+        let wants_pass = !tally.absent.is_empty();
+        let held = self.settle_pauses(tally.pauses).await?;
+        Ok(wants_pass || held)
+    }
+
+    /// Reads and applies; what is destructive is handed back in the tally. The caller holds the gate.
+    pub(super) async fn reconcile(&self, ids: Vec<ScheduleId>, tally: &mut Tally) -> Result<(), AppError> {
+        let mut chunks = read_all(self.source.clone(), ids, self.clock.now());
+        while let Some(readings) = chunks.recv().await {
+            self.reconcile_chunk(readings, tally).await?;
+        }
+        if !tally.stamps.is_empty() {
+            self.store.set_stamps(std::mem::take(&mut tally.stamps)).await?;
+        }
+        Ok(())
+    }
+
+    async fn reconcile_chunk(&self, readings: Vec<Reading>, tally: &mut Tally) -> Result<(), AppError> {
+        let mut planned = Vec::with_capacity(readings.len());
+        let mut changed_at = Vec::new();
+        for Reading { id, found } in readings {
+            match found {
+                Found::Valid(valid) => {
+                    let changed = valid.changed;
+                    let Some(plan) = self.plan_file(&id, *valid, tally).await? else { continue };
+                    if plan.steps.iter().any(|step| step.action == Action::Pause) {
+                        tally.pauses.push(plan);
+                    } else {
+                        if plan.steps.iter().any(|step| !matches!(step.action, Action::Repair(_))) {
+                            changed_at.push(changed);
+                        }
+                        planned.push(plan);
+                    }
+                }
+                Found::Invalid { digest, diagnostics } => self.note_problem(&id, digest, diagnostics).await?,
+                Found::Absent => tally.absent.push(id),
+            }
+        }
+        tally.count(&planned);
+        self.carry_out(planned, None).await?;
+        self.note_convergence(&changed_at);
+        Ok(())
+    }
+
+    /// Plans one valid file; `None` when there is nothing to do.
+    async fn plan_file(&self, id: &ScheduleId, valid: Valid, tally: &mut Tally) -> Result<Option<Planned>, AppError> {
+        self.clear_problem(id).await?;
+        let glance = self.fleet().get(id.connector, id.tenant.as_str());
+        let row = match glance {
+            Some(glance) => {
+                if self.is_as_applied(&glance, &valid) {
+                    self.fleet().set_stamp(glance.slot, valid.stamp);
+                    if valid.stamp != 0 && valid.stamp != glance.stamp {
+                        tally.stamps.push((glance.row, valid.stamp));
+                    }
+                    return Ok(None);
+                }
+                self.store.schedule(id.clone()).await?
+            }
+            None => None,
+        };
+        Ok(plan_valid(id, valid, glance.as_ref(), row.as_ref(), self.clock.now()))
+    }
+
+    /// Nothing differs as far as memory can tell, and nothing was found to be drifting.
+    fn is_as_applied(&self, glance: &Glance, valid: &Valid) -> bool {
+        glance.content == fingerprint(valid.digest) && glance.sync == Sync::Synced
+    }
+
+    /// Carries out the pauses that the guard lets pass and holds the others. Returns whether any is held.
+    pub(super) async fn settle_pauses(&self, mut pauses: Vec<Planned>) -> Result<bool, AppError> {
+        if pauses.is_empty() {
+            return Ok(false);
+        }
+        let blast = self.blast(usize::MAX, false);
+        let mut steps: Vec<Step> = pauses.iter().flat_map(|plan| plan.steps.iter().cloned()).collect();
+        plan::guard(&mut steps, blast, self.settings.guard);
+        let held: Vec<Step> = steps.into_iter().filter(|step| step.held.is_some()).collect();
+        pauses.retain(|plan| !held.iter().any(|step| step.id == plan.id));
+        self.note_destruction(pauses.len());
+        self.carry_out(pauses, None).await?;
+        Ok(!held.is_empty())
+    }
+
+    /// What the guard judges by. `files` is the number of files found; the largest when unknown.
+    pub(super) fn blast(&self, files: usize, confirmed: bool) -> Blast {
+        let now = self.clock.now();
+        Blast { fleet: self.fleet().len(), files, recent: self.state().recent_blasts(now), confirmed }
+    }
+
+    pub(super) fn note_destruction(&self, count: usize) {
+        let now = self.clock.now();
+        self.state().note_blasts(now, count);
+    }
+
+    fn note_convergence(&self, changed_at: &[Millis]) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        // A file that is older than this came by a restore or a late mount; it says nothing of us.
+        for took in changed_at.iter().map(|at| now - at).filter(|took| (0..60_000).contains(took)) {
+            state.convergence.push(took);
+            #[expect(clippy::cast_precision_loss, reason = "under a minute")]
+            self.metrics.convergence(took as f64 / 1000.0);
+        }
+    }
+
+    /// Records a file that cannot be used, once for each content; its schedule runs on.
+    pub(super) async fn note_problem(
+        &self,
+        id: &ScheduleId,
+        digest: Option<Digest>,
+        diagnostics: Vec<Diagnostic>,
+    ) -> Result<(), AppError> {
+        {
+            let mut fleet = self.fleet();
+            if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
+                fleet.set_sync(glance.slot, Sync::Invalid);
+            }
+        }
+        self.record_problem(Some(id), id.file(), digest, diagnostics).await
+    }
+
+    /// As `note_problem`, for any file.
+    pub(super) async fn record_problem(
+        &self,
+        id: Option<&ScheduleId>,
+        path: String,
+        digest: Option<Digest>,
+        diagnostics: Vec<Diagnostic>,
+    ) -> Result<(), AppError> {
+        let now = self.clock.now();
+        let known = self.state().problems.get(&path).cloned();
+        if known.as_ref().is_some_and(|known| known.digest == digest && known.diagnostics == diagnostics) {
+            return Ok(());
+        }
+        let problem = Problem { path: path.clone(), digest, since: known.map_or(now, |known| known.since), diagnostics };
+        for diagnostic in &problem.diagnostics {
+            tracing::warn!(
+                component = "reconciler",
+                tenant_id = id.map(|id| id.tenant.as_str()),
+                "{}:{}:{} {}",
+                diagnostic.file,
+                diagnostic.line,
+                diagnostic.column,
+                diagnostic.message
+            );
+        }
+        let detail = metadata(json!({"file": path, "diagnostics": problem.diagnostics}));
+        let entry = draft(id, operation::FILE_INVALID, &file_edit(), &new_action_id(), detail);
+        self.store.put_problem(problem.clone(), vec![entry], now).await?;
+        self.metrics.event(operation::FILE_INVALID, "warning");
+        self.state().problems.insert(path, problem);
+        Ok(())
+    }
+
+    async fn clear_problem(&self, id: &ScheduleId) -> Result<(), AppError> {
+        let path = id.file();
+        if !self.state().problems.contains_key(&path) {
+            return Ok(());
+        }
+        {
+            let mut fleet = self.fleet();
+            if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
+                fleet.set_sync(glance.slot, Sync::Synced);
+            }
+        }
+        self.forget_problem(Some(id), path).await
+    }
+
+    /// The file is usable again, or gone.
+    pub(super) async fn forget_problem(&self, id: Option<&ScheduleId>, path: String) -> Result<(), AppError> {
+        let detail = metadata(json!({"file": path}));
+        let entry = draft(id, operation::FILE_RECOVERED, &command_center(), &new_action_id(), detail);
+        self.store.clear_problem(path.clone(), vec![entry], self.clock.now()).await?;
+        self.metrics.event(operation::FILE_RECOVERED, "info");
+        self.state().problems.remove(&path);
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn count(&mut self, planned: &[Planned]) {
+        for step in planned.iter().flat_map(|plan| &plan.steps) {
+            match step.action {
+                Action::Repair(_) => self.repaired += 1,
+                _ => self.changes += 1,
+            }
+        }
+    }
+}
+
+/// Plans a valid file against its row. `glance` is what this process applied before, if anything.
+pub(super) fn plan_valid(
+    id: &ScheduleId,
+    valid: Valid,
+    glance: Option<&Glance>,
+    row: Option<&ScheduleRow>,
+    now: Millis,
+) -> Option<Planned> {
+    let stored = row.map(|row| row.spec.spec().unwrap_or_default());
+    let observed = row
+        .zip(stored.as_ref())
+        .map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
+    let known = glance.is_some_and(|glance| glance.content == fingerprint(valid.digest));
+    let desired = Desired::Present { spec: &valid.spec, digest: valid.digest };
+    let planned = plan::plan_schedule(id, desired, observed, known, now);
+    let as_it_was = row.is_some_and(|row| row.digest == valid.digest && row.next_due == planned.next_due);
+    if planned.steps.is_empty() && as_it_was && glance.is_some_and(|glance| glance.next_due == planned.next_due) {
+        return None;
+    }
+    let new = NewRow {
+        row: row.map(|row| row.row).or(glance.map(|glance| glance.row)),
+        spec: valid.spec,
+        digest: valid.digest,
+        content: valid.content,
+        stamp: valid.stamp,
+        next_due: planned.next_due,
+    };
+    Some(Planned {
+        id: id.clone(),
+        steps: planned.steps,
+        effect: Effect::Put(Box::new(new)),
+        caller: file_edit(),
+        action_id: new_action_id(),
+        note: None,
+    })
+}

@@ -1,0 +1,424 @@
+//! What the fleet looks like from outside: status, health, drift.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::App;
+use super::apply::{draft, metadata, new_action_id};
+use super::error::AppError;
+use super::reading::{Found, read};
+use super::reconcile::plan_valid;
+use super::state::Refusals;
+use super::views::{
+    ApplyAnswer, DbHealth, DesiredHealth, DriftItem, DriftReport, DriftTotals, Health, HeldChange, InvalidFile,
+    ReplicationHealth, ScheduleStatus, ScheduleView, SchedulerHealth,
+};
+use crate::adapters::source::SourceError;
+use crate::adapters::store::{ScheduleRow, StatusRow};
+use crate::core::audit::{Verdict, Verifier, operation};
+use crate::core::desired::document_value;
+use crate::core::fleet::{Glance, Sync};
+use crate::core::model::{Caller, Connector, Millis, ScheduleId, Source};
+use crate::core::plan::{Action, Facet, Plan, Step};
+use crate::core::timing::{iso, seconds};
+
+impl App {
+    /// Adds memory's half to stored rows: sync state, countdown, whether it runs.
+    pub fn statuses(&self, connector: Connector, rows: Vec<StatusRow>) -> Vec<(String, ScheduleStatus)> {
+        let now = self.clock.now();
+        let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        let fleet = self.fleet();
+        let glances: Vec<Option<Glance>> = rows.iter().map(|row| fleet.get(connector, &row.tenant)).collect();
+        drop(fleet);
+        rows.into_iter()
+            .zip(glances)
+            .map(|(row, glance)| {
+                let tenant = row.tenant.clone();
+                let braked = brakes > 0
+                    && tenant.parse().is_ok_and(|tenant| self.is_braked(&ScheduleId::new(connector, tenant)));
+                (tenant, status(connector, row, glance, braked, now))
+            })
+            .collect()
+    }
+
+    /// One schedule's status; `None` when there is no such schedule.
+    pub async fn status_of(&self, id: &ScheduleId) -> Result<Option<ScheduleStatus>, AppError> {
+        let Some(row) = self.store.schedule(id.clone()).await? else { return Ok(None) };
+        let rows = vec![status_row(id, row)];
+        Ok(self.statuses(id.connector, rows).pop().map(|(_, status)| status))
+    }
+
+    /// A schedule as written and as it runs.
+    pub async fn schedule_view(&self, id: &ScheduleId) -> Result<ScheduleView, AppError> {
+        let row = self.store.schedule(id.clone()).await?.ok_or_else(|| AppError::NotFound(id.clone()))?;
+        let written = match self.source.read(id) {
+            Ok(Some((_, content))) => document_value(id, &content).unwrap_or(Value::Null),
+            Ok(None) | Err(SourceError::TooLarge { .. } | SourceError::NotRegular { .. }) => Value::Null,
+            Err(error) => return Err(error.into()),
+        };
+        let etag = row.digest.to_hex();
+        let effective = row.spec.spec().unwrap_or_default();
+        let status = self.statuses(id.connector, vec![status_row(id, row)]).pop().map(|(_, status)| status);
+        Ok(ScheduleView {
+            ok: true,
+            connector: id.connector.to_string(),
+            tenant: id.tenant.to_string(),
+            file: id.file(),
+            etag,
+            written,
+            effective,
+            status: status.ok_or_else(|| AppError::NotFound(id.clone()))?,
+        })
+    }
+
+    /// Counts, places and classes; no values, since it is public.
+    pub async fn health(&self) -> Health {
+        let now = self.clock.now();
+        let totals = self.drift_totals();
+        let scheduler = self.scheduler_health(now);
+        let db = self.db_health().await;
+        let desired = self.desired_health(&totals);
+        Health {
+            ok: scheduler.status == 1 && db.status == 1 && desired.status == 1,
+            ts_iso: iso(now),
+            uptime_sec: u64::try_from((now - self.started) / 1000).unwrap_or(0),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            scheduler,
+            db,
+            replication: ReplicationHealth { status: 1, mode: "off".to_owned() },
+            desired,
+            drift: totals,
+        }
+    }
+
+    fn scheduler_health(&self, now: Millis) -> SchedulerHealth {
+        let idle = now - self.dispatcher_seen.load(Ordering::Relaxed);
+        let stall = Millis::try_from(self.settings.scheduler_stall.as_millis()).unwrap_or(Millis::MAX);
+        let stalled = idle > stall;
+        let (running, queued) = self.runs.count();
+        let fleet = self.fleet();
+        let (mut paused, mut overdue) = (0, 0);
+        for glance in fleet.iter() {
+            paused += u64::from(glance.paused);
+            overdue += u64::from(glance.next_due.is_some_and(|due| now - due > 1000));
+        }
+        let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let shown = |scope: &str| if scope.is_empty() { "fleet".to_owned() } else { scope.to_owned() };
+        SchedulerHealth {
+            status: u8::from(!stalled),
+            schedules: fleet.len() as u64,
+            paused,
+            running,
+            queued,
+            overdue,
+            last_progress_sec: seconds(idle),
+            next_due_iso: fleet.next_due().map(iso),
+            brakes: brakes.iter().map(|brake| shown(&brake.scope)).collect(),
+            message: stalled.then(|| format!("the dispatcher has not come round for {:.0} s", seconds(idle))),
+        }
+    }
+
+    async fn db_health(&self) -> DbHealth {
+        let probe = self.store.audit_head().await;
+        DbHealth {
+            status: u8::from(probe.is_ok()),
+            engine: "sqlite".to_owned(),
+            message: probe.err().map(|error| error.to_string()),
+        }
+    }
+
+    fn desired_health(&self, totals: &DriftTotals) -> DesiredHealth {
+        let of = |sync: Sync| totals.sync.get(sync.as_str()).copied().unwrap_or(0);
+        let state = self.state();
+        DesiredHealth {
+            status: u8::from(state.trouble.is_none() && state.problems.is_empty() && of(Sync::Held) == 0),
+            schedules: totals.sync.values().sum(),
+            synced: of(Sync::Synced),
+            invalid: state.problems.len() as u64,
+            held: of(Sync::Held),
+            revision: state.revision.clone(),
+            commit: state.commit.clone(),
+            message: state.trouble.clone(),
+        }
+    }
+
+    fn drift_totals(&self) -> DriftTotals {
+        let mut sync: BTreeMap<String, u64> = Sync::ALL.iter().map(|sync| (sync.as_str().to_owned(), 0)).collect();
+        for glance in self.fleet().iter() {
+            *sync.entry(glance.sync.as_str().to_owned()).or_default() += 1;
+        }
+        let state = self.state();
+        DriftTotals {
+            sync,
+            invalid_files: invalid_files(&state),
+            held: held_changes(&state),
+            held_digest: held_digest(&state),
+            last_full_reconcile: state.last_pass.clone(),
+            convergence: state.convergence.report(),
+        }
+    }
+
+    /// Everything that is not as desired at this moment, found by looking, not by remembering.
+    pub async fn drift(&self) -> Result<DriftReport, AppError> {
+        self.look_for_foreign_changes().await?;
+        let suspects: Vec<(ScheduleId, Glance)> = {
+            let fleet = self.fleet();
+            let off: Vec<Glance> = fleet.iter().filter(|glance| glance.sync != Sync::Synced).collect();
+            off.into_iter().take(MAX_DRIFT_ITEMS).filter_map(|g| Some((fleet.id(g.slot)?, g))).collect()
+        };
+        let mut items = Vec::new();
+        for (id, glance) in suspects {
+            items.extend(self.drift_of(&id, &glance).await?);
+        }
+        for brake in self.brakes().await? {
+            items.push(braked_item(&brake.scope, &brake.since_iso, &brake.reason));
+        }
+        Ok(DriftReport { ok: items.is_empty(), totals: self.drift_totals(), items })
+    }
+
+    /// What differs of one schedule, step by step of the plan that would mend it.
+    async fn drift_of(&self, id: &ScheduleId, glance: &Glance) -> Result<Vec<DriftItem>, AppError> {
+        let now = self.clock.now();
+        let row = self.store.schedule(id.clone()).await?;
+        let (since, held): (Millis, Vec<Step>) = {
+            let state = self.state();
+            let of: Vec<_> = state.held.iter().filter(|held| held.step.id == *id).collect();
+            (of.first().map_or(now, |held| held.since), of.iter().map(|held| held.step.clone()).collect())
+        };
+        let steps = match read(&self.source, id.clone(), now).found {
+            Found::Valid(valid) if held.is_empty() => {
+                plan_valid(id, *valid, Some(glance), row.as_ref(), now).map(|plan| plan.steps).unwrap_or_default()
+            }
+            Found::Invalid { diagnostics, .. } => {
+                let since = self.state().problems.get(&id.file()).map_or(now, |problem| problem.since);
+                let message = diagnostics.first().map(|found| found.message.clone());
+                return Ok(vec![DriftItem {
+                    connector: id.connector.to_string(),
+                    tenant: id.tenant.to_string(),
+                    facet: Facet::Spec,
+                    desired: json!({"unreadable": message}),
+                    actual: json!("the last good version"),
+                    since_iso: iso(since),
+                    sync: Sync::Invalid.as_str().to_owned(),
+                    action: "wait for the file to be mended; the last good version runs on".to_owned(),
+                    next_try_iso: None,
+                }]);
+            }
+            _ => held,
+        };
+        Ok(steps.iter().map(|step| self.drift_item(step, glance.sync, since)).collect())
+    }
+
+    fn drift_item(&self, step: &Step, sync: Sync, since: Millis) -> DriftItem {
+        let side = |pick: fn(&crate::core::plan::FieldChange) -> &Value| -> Value {
+            step.diff.iter().map(|change| (change.field.clone(), pick(change).clone())).collect()
+        };
+        let interval = Millis::try_from(self.settings.health_interval.as_millis()).unwrap_or(0);
+        DriftItem {
+            connector: step.id.connector.to_string(),
+            tenant: step.id.tenant.to_string(),
+            facet: match step.action {
+                Action::Repair(facet) => facet,
+                Action::Pause | Action::Resume => Facet::Pause,
+                Action::Create | Action::Delete => Facet::Row,
+                Action::Update => Facet::Spec,
+            },
+            desired: side(|change| &change.to),
+            actual: side(|change| &change.from),
+            since_iso: iso(since),
+            sync: sync.as_str().to_owned(),
+            action: match step.held {
+                Some(held) => format!("{}: {held}", step.action.as_str()),
+                None => step.action.as_str().to_owned(),
+            },
+            next_try_iso: step.held.is_none().then(|| iso(self.clock.now() + interval)),
+        }
+    }
+
+    /// Reconciles once, waiting for the second scan that deletions need.
+    pub async fn apply(&self, confirm: Option<String>, caller: &Caller) -> Result<ApplyAnswer, AppError> {
+        let confirm = confirm.as_deref().map(|digest| (digest, caller));
+        let mut pass = self.full_pass(confirm).await?;
+        let unconfirmed = || {
+            let state = self.state();
+            state.held.iter().any(|held| held.step.held == Some(crate::core::plan::HoldReason::Unconfirmed))
+        };
+        if unconfirmed() {
+            let wait = u64::try_from(super::pass::SECOND_SCAN_MS).unwrap_or(0) + 50;
+            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+            let again = self.full_pass(confirm).await?;
+            pass = super::views::PassReport { changes: pass.changes + again.changes, ..again };
+        }
+        let state = self.state();
+        Ok(ApplyAnswer {
+            ok: state.held.is_empty() && state.problems.is_empty() && pass.waiting.is_none(),
+            pass,
+            held: held_changes(&state),
+            held_digest: held_digest(&state),
+            invalid: invalid_files(&state),
+        })
+    }
+
+    /// Walks the whole chain.
+    pub async fn verify_audit(&self) -> Result<Verdict, AppError> {
+        // The head is read first: entries that come while the walk goes on are no cut end.
+        let head = self.store.audit_head().await?;
+        let mut log = self.store.audit_log();
+        let mut verifier = Verifier::default();
+        while let Some(batch) = log.recv().await {
+            for entry in batch?.iter().filter(|entry| entry.seq <= head.seq) {
+                verifier.push(entry);
+            }
+        }
+        Ok(verifier.finish(Some(head)))
+    }
+
+    /// Audits, then has the program stop and start again.
+    pub async fn restart(&self, caller: &Caller) -> Result<(), AppError> {
+        if !self.settings.allow_restart {
+            let detail = "restarting by the API is switched off (COMMAND_CENTER_ALLOW_RESTART)".to_owned();
+            return Err(AppError::Forbidden(detail));
+        }
+        let delay = self.settings.restart_delay;
+        let detail = metadata(json!({"delay_sec": delay.as_secs_f64()}));
+        let entry = draft(None, operation::RESTART_REQUESTED, caller, &new_action_id(), detail);
+        self.store.append(vec![entry], self.clock.now()).await?;
+        self.metrics.event(operation::RESTART_REQUESTED, "warning");
+        self.restarting.store(true, Ordering::Release);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            shutdown.cancel();
+        });
+        Ok(())
+    }
+
+    /// Counts a refused request; `audit_refusals` writes them down, folded by minute.
+    pub fn note_refusal(&self, peer: IpAddr, route: &str, reason: &str) {
+        /// More peers than this within a minute are an attack; they are counted, not listed.
+        const MAX_FOLDED: usize = 10_000;
+        self.metrics.access_refused(reason);
+        let now = self.clock.now();
+        let refusals = &mut self.state().refusals;
+        let key = (peer.to_string(), route.to_owned(), reason.to_owned());
+        if refusals.len() < MAX_FOLDED || refusals.contains_key(&key) {
+            refusals.entry(key).or_insert(Refusals { count: 0, since: now }).count += 1;
+        }
+    }
+
+    /// Writes down refusals whose minute is over; all of them when the program stops.
+    pub async fn audit_refusals(&self, all: bool) -> Result<(), AppError> {
+        let now = self.clock.now();
+        let over: HashMap<(String, String, String), Refusals> = {
+            let refusals = &mut self.state().refusals;
+            let is_over = |since: Millis| all || now - since >= 60_000;
+            refusals.extract_if(|_, folded| is_over(folded.since)).collect()
+        };
+        let caller = Caller { source: Source::CommandCenter, actor: "command-center".to_owned() };
+        let entries: Vec<_> = over
+            .into_iter()
+            .map(|((peer, route, reason), Refusals { count, since })| {
+                let detail = metadata(json!({
+                    "peer": peer, "route": route, "reason": reason, "count": count, "since_iso": iso(since)
+                }));
+                draft(None, operation::ACCESS_REFUSED, &caller, &new_action_id(), detail)
+            })
+            .collect();
+        if !entries.is_empty() {
+            self.store.append(entries, now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// More would be no report any more; the totals count all.
+const MAX_DRIFT_ITEMS: usize = 1000;
+
+fn invalid_files(state: &super::state::State) -> Vec<InvalidFile> {
+    let view = |problem: &crate::adapters::store::Problem| InvalidFile {
+        file: problem.path.clone(),
+        since_iso: iso(problem.since),
+        diagnostics: problem.diagnostics.clone(),
+    };
+    state.problems.values().map(view).collect()
+}
+
+fn held_changes(state: &super::state::State) -> Vec<HeldChange> {
+    let view = |held: &super::state::HeldStep| HeldChange {
+        connector: held.step.id.connector.to_string(),
+        tenant: held.step.id.tenant.to_string(),
+        action: held.step.action.as_str().to_owned(),
+        reason: held.step.held.map(|held| held.to_string()).unwrap_or_default(),
+        since_iso: iso(held.since),
+    };
+    state.held.iter().map(view).collect()
+}
+
+fn held_digest(state: &super::state::State) -> Option<String> {
+    Plan::new(state.held.iter().map(|held| held.step.clone()).collect()).held_digest()
+}
+
+fn braked_item(scope: &str, since_iso: &str, reason: &str) -> DriftItem {
+    let (connector, tenant) = scope.split_once('/').unwrap_or(("*", "*"));
+    DriftItem {
+        connector: connector.to_owned(),
+        tenant: tenant.to_owned(),
+        facet: Facet::Timer,
+        desired: json!("runs start when due"),
+        actual: json!({"brake": reason}),
+        since_iso: since_iso.to_owned(),
+        sync: Sync::Held.as_str().to_owned(),
+        action: "start no run until the brake is released".to_owned(),
+        next_try_iso: None,
+    }
+}
+
+fn status_row(id: &ScheduleId, row: ScheduleRow) -> StatusRow {
+    StatusRow {
+        row: row.row,
+        tenant: id.tenant.to_string(),
+        interval_sec: row.spec.interval_sec,
+        cron: row.spec.cron,
+        timezone: row.spec.timezone,
+        paused: row.spec.paused,
+        pause_reason: row.spec.pause_reason,
+        digest: row.digest,
+        next_due: row.next_due,
+        last: row.last,
+    }
+}
+
+fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, braked: bool, now: Millis) -> ScheduleStatus {
+    // The countdown comes from the number that fires, which is the timer's.
+    let next_due = glance.map_or(row.next_due, |glance| glance.next_due);
+    let sync = glance.map_or(Sync::Pending, |glance| glance.sync);
+    let overdue = next_due.is_some_and(|due| now - due > 1000);
+    let reason = match sync {
+        _ if braked => Some("brake"),
+        Sync::Pending => Some("waiting"),
+        Sync::Synced if row.paused => Some("suspended"),
+        _ if overdue => Some("overdue"),
+        _ => None,
+    };
+    ScheduleStatus {
+        interval_sec: row.interval_sec,
+        cron: row.cron,
+        timezone: row.timezone,
+        paused: row.paused,
+        pause_reason: row.pause_reason,
+        last_run: row.last.ended.map(seconds),
+        last_run_iso: row.last.ended.map(iso),
+        next_run_iso: next_due.map(iso),
+        next_run_in_sec: next_due.map(|due| u64::try_from((due - now + 999) / 1000).unwrap_or(0)),
+        running: glance.is_some_and(|glance| glance.running),
+        last_status: row.last.status(),
+        consecutive_failures: row.last.failures,
+        file: format!("schedules/{connector}/{}.yaml", row.tenant),
+        etag: row.digest.to_hex(),
+        sync: sync.as_str().to_owned(),
+        sync_reason: reason.map(str::to_owned),
+    }
+}

@@ -1,0 +1,261 @@
+//! Bringing the fleet up: what the store knows, edits promised before a crash, files changed since.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use serde_json::json;
+use tokio::sync::{Notify, RwLock};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{command_center, draft, metadata, new_action_id};
+use super::error::AppError;
+use super::{App, Lanes, runs, state};
+use crate::adapters::clock::Clock;
+use crate::adapters::connectors::Connectors;
+use crate::adapters::source::{Root, Source, Swap};
+use crate::adapters::store::{Completion, FleetRow, Intent, SharedStore};
+use crate::core::audit::operation;
+use crate::core::fleet::{Fleet, Member, Sync};
+use crate::core::model::{Digest, ImportStats};
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+
+impl App {
+    /// Puts the parts together; nothing is read yet.
+    pub fn new(
+        settings: Settings,
+        clock: Clock,
+        store: SharedStore,
+        connectors: Connectors,
+        metrics: Arc<Metrics>,
+    ) -> Arc<App> {
+        let now = clock.now();
+        Arc::new(App {
+            source: Arc::new(Source::new(settings.desired_dir.clone())),
+            settings,
+            clock,
+            store,
+            metrics,
+            shutdown: CancellationToken::new(),
+            restarting: AtomicBool::new(false),
+            connectors,
+            fleet: Mutex::new(Fleet::default()),
+            timer_set: Condvar::new(),
+            gate: RwLock::new(()),
+            lanes: Lanes::new(),
+            state: Mutex::new(state::State::default()),
+            runs: runs::RunTable::default(),
+            brakes: Mutex::new(Vec::new()),
+            unsynced: Mutex::new(Vec::new()),
+            pass_wanted: Notify::new(),
+            started: now,
+            ready: AtomicBool::new(false),
+            dispatcher_seen: AtomicI64::new(now),
+        })
+    }
+
+    /// Loads the fleet, finishes what a crash cut off and reconciles once. After this the API may
+    /// answer and the loops may start.
+    pub async fn bring_up(self: &Arc<Self>) -> Result<(), AppError> {
+        self.load().await?;
+        self.make_desired_directory().await?;
+        self.sweep().await;
+        self.replay_intents().await?;
+        self.full_pass(None).await?;
+        self.close_interrupted_runs().await?;
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn load(&self) -> Result<(), AppError> {
+        let count = self.store.fleet_counts().await.map_or(0, |counts| counts.schedules);
+        self.fleet().reserve(usize::try_from(count).unwrap_or(0));
+        let mut rows = self.store.fleet();
+        while let Some(batch) = rows.recv().await {
+            let mut fleet = self.fleet();
+            for row in batch? {
+                let slot = fleet.put(row.connector, &row.tenant, &loaded(&row));
+                if row.actual != row.applied {
+                    fleet.set_sync(slot, Sync::Drifted);
+                }
+            }
+        }
+        *self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.store.brakes().await?;
+        let problems = self.store.problems().await?;
+        let invalid: Vec<_> = problems
+            .iter()
+            .filter_map(|p| p.path.strip_prefix("schedules/")?.strip_suffix(".yaml")?.parse().ok())
+            .collect();
+        let mut fleet = self.fleet();
+        for id in invalid {
+            let id: crate::core::model::ScheduleId = id;
+            if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
+                fleet.set_sync(glance.slot, Sync::Invalid);
+            }
+        }
+        self.state().problems = problems.into_iter().map(|problem| (problem.path.clone(), problem)).collect();
+        // The rows were just compared; from here on only foreign writes make that necessary.
+        drop(fleet);
+        self.store.changed_by_others().await?;
+        Ok(())
+    }
+
+    /// Only the first start of an empty store makes the directory: any later absence is unknown.
+    async fn make_desired_directory(&self) -> Result<(), AppError> {
+        let fresh = self.fleet().is_empty() && self.store.audit_head().await?.seq == 0;
+        if fresh && matches!(self.source.list().root, Root::Missing) {
+            let folder = self.source.root().join("schedules");
+            if let Err(error) = std::fs::create_dir_all(&folder) {
+                tracing::warn!(component = "reconciler", %error, "could not make {}", folder.display());
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self) {
+        let source = self.source.clone();
+        let swept = tokio::task::spawn_blocking(move || source.sweep()).await.unwrap_or_default();
+        for path in &swept.restored {
+            tracing::warn!(component = "reconciler", "gave {path} back what an edit cut short had displaced");
+        }
+        for (path, message) in &swept.problems {
+            tracing::warn!(component = "reconciler", "could not clear up {path}: {message}");
+        }
+    }
+
+    /// An edit that was answered, or was about to be, reaches its file now if nobody has changed the
+    /// file since. An empty file is what a power cut leaves of one that was being created.
+    async fn replay_intents(&self) -> Result<(), AppError> {
+        let intents = self.store.intents().await?;
+        if intents.is_empty() {
+            return Ok(());
+        }
+        let source = self.source.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut done = Vec::new();
+            for (key, intent) in intents {
+                if replay(&source, &intent) {
+                    done.push((key, intent.id));
+                }
+            }
+            done
+        })
+        .await
+        .unwrap_or_default();
+        self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(done);
+        self.sync_files().await;
+        Ok(())
+    }
+
+    /// Runs that a crash cut off are recorded as such. Imports of these connectors are idempotent,
+    /// so they are tried again at once.
+    async fn close_interrupted_runs(self: &Arc<Self>) -> Result<(), AppError> {
+        let open = self.store.open_runs().await?;
+        let now = self.clock.now();
+        let mut again = std::collections::BTreeSet::new();
+        for run in open {
+            let glance = self.fleet().get(run.id.connector, run.id.tenant.as_str());
+            let detail = metadata(json!({
+                "run": run.run, "trigger": run.trigger, "nominal_iso": crate::core::timing::iso(run.nominal)
+            }));
+            let entry = draft(Some(&run.id), operation::INTERRUPTED, &command_center(), &new_action_id(), detail);
+            self.store.append(vec![entry], now).await?;
+            self.store
+                .complete(Completion {
+                    run: run.run,
+                    row: glance.map_or(0, |glance| glance.row),
+                    ended: now,
+                    ok: false,
+                    message: "interrupted: the server stopped while the import ran".to_owned(),
+                    error_class: Some("interrupted"),
+                    stats: ImportStats::default(),
+                })
+                .await?;
+            if glance.is_some_and(|glance| !glance.paused) || run.trigger == "run-now" {
+                again.insert(run.id);
+            }
+        }
+        for id in again {
+            self.start_again(&id).await;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the file now holds what was promised, or something newer.
+fn replay(source: &Source, intent: &Intent) -> bool {
+    let there = match source.read(&intent.id) {
+        Ok(found) => found.map(|(_, content)| Digest::of(&content)),
+        Err(error) => {
+            tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", intent.id);
+            return false;
+        }
+    };
+    let empty = Digest::of(b"");
+    if there != intent.base && there != Some(empty) {
+        return true;
+    }
+    match source.swap(&intent.id, there.as_ref(), intent.content.as_deref()) {
+        Ok(Swap::Done(_) | Swap::Moved(_)) => true,
+        Err(error) => {
+            tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", intent.id);
+            false
+        }
+    }
+}
+
+/// What the fleet keeps of a stored row. `applied` is what the row ought to be.
+fn loaded(row: &FleetRow) -> Member<'_> {
+    Member {
+        row: row.row,
+        stamp: row.stamp,
+        content: row.digest,
+        applied: row.applied,
+        interval_sec: row.interval_sec,
+        cron: row.cron.as_deref(),
+        timezone: row.timezone.as_deref(),
+        paused: row.paused,
+        next_due: row.next_due,
+    }
+}
+
+impl App {
+    /// Finds rows that somebody else has changed, added or removed since the last look.
+    pub(super) async fn look_for_foreign_changes(&self) -> Result<(), AppError> {
+        if !self.store.changed_by_others().await? {
+            return Ok(());
+        }
+        let mut rows = self.store.fleet();
+        self.fleet().unsee();
+        while let Some(batch) = rows.recv().await {
+            let mut fleet = self.fleet();
+            for row in batch? {
+                match fleet.get(row.connector, &row.tenant) {
+                    Some(glance) => {
+                        fleet.see(glance.slot);
+                        let same = glance.row == row.row
+                            && glance.applied == row.actual
+                            && glance.next_due == row.next_due
+                            && glance.content == crate::core::fleet::fingerprint(row.digest);
+                        if !same && glance.sync == Sync::Synced {
+                            fleet.set_sync(glance.slot, Sync::Drifted);
+                        }
+                    }
+                    // A row nobody asked for: it has no file, so the pass deletes it like any other.
+                    None => {
+                        let slot = fleet.put(row.connector, &row.tenant, &loaded(&row));
+                        fleet.set_sync(slot, Sync::Drifted);
+                        fleet.see(slot);
+                    }
+                }
+            }
+        }
+        let mut fleet = self.fleet();
+        for slot in fleet.unseen() {
+            if fleet.glance(slot).is_some_and(|glance| glance.sync == Sync::Synced) {
+                fleet.set_sync(slot, Sync::Drifted);
+            }
+        }
+        Ok(())
+    }
+}

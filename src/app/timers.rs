@@ -1,0 +1,131 @@
+//! The dispatcher's view: wait for the earliest timer, take what is due, claim it, start it.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::App;
+use crate::adapters::store::{Advance, Claim, Trigger};
+use crate::core::fleet::Slot;
+use crate::core::model::{Millis, ScheduleId};
+use crate::core::timing::turn;
+
+/// Claims that share a transaction: large enough for a herd, small enough for the first to start soon.
+const BATCH: usize = 256;
+
+/// The longest sleep, so that a step of the clock is noticed within a second.
+const NAP: Duration = Duration::from_secs(1);
+
+/// Slots to claim together, and timers to move on without a run.
+pub struct DueBatch {
+    claims: Vec<(Slot, Claim)>,
+    skipped: Vec<(Slot, Advance)>,
+}
+
+impl App {
+    /// Blocks until something is due, a second has passed or the program stops; takes what is due.
+    pub fn wait_for_due(&self) -> DueBatch {
+        let mut fleet = self.fleet();
+        let now = self.clock.now();
+        self.dispatcher_seen.store(now, Ordering::Relaxed);
+        let wait = fleet.next_due().map_or(NAP, |due| self.clock.until(due).min(NAP));
+        if !wait.is_zero() {
+            let woken = self.timer_set.wait_timeout(fleet, wait).unwrap_or_else(PoisonError::into_inner);
+            fleet = woken.0;
+        }
+        let now = self.clock.now();
+        let due = fleet.take_due(now, BATCH);
+        let mut batch = DueBatch { claims: Vec::with_capacity(due.len()), skipped: Vec::new() };
+        for (slot, at) in due {
+            let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
+            let Some(Ok(rhythm)) = fleet.rhythm(slot) else { continue };
+            let turn = turn(&rhythm, at, now);
+            let advance = Advance { row: glance.row, from: at, to: turn.next };
+            if let Some(reason) = self.skip_reason(&id, glance.running) {
+                self.metrics.slot_skipped(reason);
+                batch.skipped.push((slot, advance));
+            } else {
+                let claim = Claim {
+                    id,
+                    nominal: turn.nominal,
+                    trigger: Trigger::Schedule,
+                    advance: Some(advance),
+                    audit: Vec::new(),
+                };
+                batch.claims.push((slot, claim));
+            }
+        }
+        batch
+    }
+
+    /// Why a due slot passes without a run: the brake, or the run before it that still goes on.
+    fn skip_reason(&self, id: &ScheduleId, running: bool) -> Option<&'static str> {
+        if self.is_braked(id) {
+            Some("brake")
+        } else if running {
+            Some("overlap")
+        } else {
+            None
+        }
+    }
+
+    /// Makes the claims durable and starts their runs. What cannot be claimed stays due.
+    pub async fn dispatch(self: &Arc<Self>, batch: DueBatch) {
+        let DueBatch { claims, skipped } = batch;
+        if !skipped.is_empty() {
+            let advances = skipped.iter().map(|(_, advance)| *advance).collect();
+            let moved = self.store.advance(advances).await;
+            self.move_on(skipped, moved.is_ok()).await;
+        }
+        if claims.is_empty() {
+            return;
+        }
+        let (slots, claims): (Vec<Slot>, Vec<Claim>) = claims.into_iter().unzip();
+        let granted = self.store.claim(claims.clone(), self.clock.now()).await;
+        let advances = slots.iter().zip(&claims).filter_map(|(slot, claim)| Some((*slot, claim.advance?))).collect();
+        self.move_on(advances, granted.is_ok()).await;
+        match granted {
+            Ok(granted) => {
+                for ((slot, claim), granted) in slots.into_iter().zip(claims).zip(granted) {
+                    let Some(granted) = granted else { continue };
+                    self.note_lateness(claim.nominal);
+                    self.start_run(claim.id, Some(slot), granted.run, claim.nominal, Trigger::Schedule);
+                }
+            }
+            Err(error) => {
+                self.metrics.error();
+                tracing::error!(component = "acculynx-scheduler", %error, "could not claim due runs; trying again");
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of lateness")]
+    fn note_lateness(&self, nominal: Millis) {
+        let late_micros = self.clock.now_micros() - nominal * 1000;
+        self.metrics.fire_lateness(late_micros.max(0) as f64 / 1e6);
+    }
+
+    /// After success the timers stand at their next slot; after a failure they are due again soon.
+    async fn move_on(&self, advances: Vec<(Slot, Advance)>, done: bool) {
+        if !done {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        let mut fleet = self.fleet();
+        for (slot, advance) in advances {
+            if done {
+                fleet.advance(slot, advance.from, advance.to);
+            } else {
+                fleet.put_back(slot);
+            }
+        }
+        drop(fleet);
+        self.timer_set.notify_all();
+    }
+}
+
+impl DueBatch {
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.skipped.is_empty()
+    }
+}

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,8 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let service = server::router(options, clock, shutdown.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    // Small answers on kept connections: waiting to fill a packet would only make them late.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     // A client that holds its connection open must not hold up the end of the program.
     let overdue = async {

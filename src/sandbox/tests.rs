@@ -235,7 +235,7 @@ async fn it_stops_when_told_even_while_a_client_hangs_on() {
     let root = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, SandboxOptions::default(), Clock::manual(NOON), stop.clone()));
-    let http = reqwest::Client::new();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
     http.post(format!("{root}/sandbox/faults")).json(&json!({"kind": "endless"})).send().await.unwrap();
     let endless = http.get(format!("{root}{BASE_PATH}/jobs")).bearer_auth("sandbox-peak").send().await.unwrap();
     stop.cancel();

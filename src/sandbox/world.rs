@@ -159,7 +159,7 @@ impl World {
         }
         let settled = created + (self.roll("settled", n) % (30 * DAY).unsigned_abs()).cast_signed();
         let modified = if settled <= now { settled } else { created };
-        let assigned = self.roll("assigned", n) % 20 != 0;
+        let assigned = !self.roll("assigned", n).is_multiple_of(20);
         let milestone = if assigned { pick(&["Closed", "Closed", "Cancelled"], self.roll("end", n)) } else { "Lead" };
         Job { place, revision: 0, created, milestone_at: modified, modified, milestone, assigned }
     }
@@ -171,7 +171,7 @@ impl World {
         let revision = ((now - created) / stage).clamp(0, last);
         let modified = created + revision * stage;
         let milestone = pick(&PIPELINE, revision.unsigned_abs());
-        let assigned = revision > 0 || self.roll("taken", k) % 4 != 0;
+        let assigned = revision > 0 || !self.roll("taken", k).is_multiple_of(4);
         Job { place: Place::Grown(k), revision, created, milestone_at: modified, modified, milestone, assigned }
     }
 

@@ -106,16 +106,16 @@ impl Session {
         })
     }
 
-    async fn sleep(&self, duration: Duration) -> Result<(), ImportFailure> {
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, ImportFailure> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(cancelled()),
-            () = tokio::time::sleep(duration) => Ok(()),
+            done = work => Ok(done),
         }
     }
 
-    async fn sleep_until(&self, at: Instant) -> Result<(), ImportFailure> {
-        self.sleep(at.saturating_duration_since(Instant::now())).await
+    async fn sleep(&self, duration: Duration) -> Result<(), ImportFailure> {
+        self.unless_cancelled(tokio::time::sleep(duration)).await
     }
 
     /// The pause before repetition `attempt`: doubling, and up to half as long again.
@@ -158,14 +158,9 @@ impl Client {
         let mut failed = 0;
         let mut refused = 0;
         loop {
-            session.sleep_until(self.limits.reserve_key(session.key, Instant::now())).await?;
-            session.sleep_until(self.limits.reserve_host(&session.host, Instant::now())).await?;
-            let attempt = tokio::select! {
-                biased;
-                () = session.cancel.cancelled() => return Err(cancelled()),
-                attempt = tokio::time::timeout(self.tuning.request_timeout, self.attempt(session, path, query)) => attempt,
-            };
-            match attempt.unwrap_or_else(|_| Err(self.too_slow(path))) {
+            session.unless_cancelled(self.limits.pass(session.key, &session.host)).await?;
+            let attempt = tokio::time::timeout(self.tuning.request_timeout, self.attempt(session, path, query));
+            match session.unless_cancelled(attempt).await?.unwrap_or_else(|_| Err(self.too_slow(path))) {
                 Ok(page) => return Ok(page),
                 Err(Trouble::Final(failure)) => return Err(failure),
                 Err(Trouble::Passing(failure)) => {
@@ -194,8 +189,7 @@ impl Client {
         let pause = after.unwrap_or_default().max(session.backoff(self.tuning.backoff, refused));
         session.waited = session.waited.saturating_add(pause);
         // A `Retry-After` may be absurd; the key is not held longer than an import would wait.
-        let now = Instant::now();
-        self.limits.hold_key(session.key, now, now + pause.min(self.tuning.rate_limit_patience));
+        self.limits.hold_key(session.key, Instant::now() + pause.min(self.tuning.rate_limit_patience));
         if session.waited > self.tuning.rate_limit_patience {
             let message = format!(
                 "AccuLynx asks to slow down (429) and to wait {} s: something else may be using this key; \

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -73,6 +74,10 @@ impl Memory {
     }
 }
 
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 /// A practice server and a connector that is quick to give up.
 struct Bench {
     base: String,
@@ -127,12 +132,12 @@ impl Bench {
     }
 
     async fn fault(&self, fault: Value) {
-        let answer = reqwest::Client::new().post(format!("{}/sandbox/faults", self.base)).json(&fault).send().await;
+        let answer = http().post(format!("{}/sandbox/faults", self.base)).json(&fault).send().await;
         assert_eq!(answer.unwrap().status(), 201);
     }
 
     async fn requests(&self) -> Value {
-        reqwest::get(format!("{}/sandbox/requests", self.base)).await.unwrap().json().await.unwrap()
+        http().get(format!("{}/sandbox/requests", self.base)).send().await.unwrap().json().await.unwrap()
     }
 
     /// What the practice server holds now, straight from its world.
@@ -266,6 +271,16 @@ async fn a_passing_fault_is_survived() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_waited_out_as_long_as_asked() {
+    let (bench, started) = (Bench::new(unlimited(10, 0), quick()).await, Instant::now());
+    bench.fault(json!({"kind": "rate_limit", "delay_ms": 1000})).await;
+    assert_eq!(succeeded(bench.import(JOBS, &Arc::new(Memory::default())).await).imported, 10);
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    let sent = bench.requests().await["companies"]["peak"]["requests"].as_u64().unwrap();
+    assert!(sent <= 5, "{sent} requests: it kept asking");
+}
+
+#[tokio::test]
 async fn a_lasting_fault_fails_with_its_class_and_the_remedy() {
     let bench = Bench::new(unlimited(60, 0), quick()).await;
     let file = "schedules/acculynx/peak.yaml";
@@ -331,11 +346,15 @@ async fn the_key_goes_nowhere_it_should_not() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let bench = Bench::new(unlimited(1, 0), quick()).await;
-    let elsewhere =
-        axum::Router::new().fallback(|| async { axum::response::Redirect::temporary("https://elsewhere.invalid/") });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, elsewhere).await });
+    tokio::spawn(async move {
+        let answer = "HTTP/1.1 307 Away\r\nLocation: https://elsewhere.invalid/\r\nContent-Length: 0\r\n\r\n";
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 2048];
+        let _ = stream.read(&mut request).await;
+        let _ = stream.write_all(answer.as_bytes()).await;
+    });
     let sink = Arc::new(Memory::default());
     let context = ImportContext { base_url, ..bench.context("peak", "sandbox-peak", JOBS, &sink) };
     let (class, message) = failed(bench.connector.import(context).await);
@@ -352,7 +371,7 @@ async fn a_repeated_page_and_an_endless_body_are_not_believed() {
     assert_eq!(class, ErrorClass::BadResponse);
     assert!(message.contains("same page"), "{message}");
     assert_eq!((sink.count(Resource::Jobs), sink.bookmark_of(Resource::Jobs)), (25, None));
-    reqwest::Client::new().delete(format!("{}/sandbox/faults", bench.base)).send().await.unwrap();
+    http().delete(format!("{}/sandbox/faults", bench.base)).send().await.unwrap();
 
     bench.fault(json!({"kind": "endless"})).await;
     let (class, message) = failed(bench.import(JOBS, &Arc::new(Memory::default())).await);

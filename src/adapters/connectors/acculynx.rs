@@ -21,7 +21,7 @@ const CONTACTS_AT_MOST_EVERY: Duration = Duration::from_secs(600);
 /// How hard the connector tries and how fast it may go. The defaults suit the vendor.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// Requests a second with one key; the vendor allows 10.
+    /// Requests a second with one key; the vendor allows 10. Zero is no limit, here and below.
     pub key_rate: f64,
     /// Requests a second to one host, over all keys; the vendor bans an address at 30.
     pub host_rate: f64,

@@ -39,8 +39,8 @@ pub(super) struct Client {
     tuning: Tuning,
 }
 
-/// What all requests of one import have in common.
-pub(super) struct Session {
+/// The account that one import reads: where it is, the key to it, how patient to be with it.
+pub(super) struct Account {
     base: Url,
     host: String,
     authorization: HeaderValue,
@@ -65,7 +65,7 @@ enum Trouble {
     Refused(Option<Duration>),
 }
 
-impl Session {
+impl Account {
     /// Checks address and key, so that the key goes nowhere it should not.
     pub fn open(context: &ImportContext) -> Result<Self, ImportFailure> {
         let file = context.id.file();
@@ -93,7 +93,7 @@ impl Session {
         authorization.set_sensitive(true);
         let mut hasher = DefaultHasher::new();
         (&file, context.run_id).hash(&mut hasher);
-        Ok(Session {
+        Ok(Account {
             host: format!("{}:{}", base.host_str().unwrap_or_default(), base.port_or_known_default().unwrap_or(0)),
             base,
             authorization,
@@ -151,16 +151,16 @@ impl Client {
     /// One page of `path`; `None` when the offset is past the end.
     pub async fn page(
         &self,
-        session: &mut Session,
+        account: &mut Account,
         path: &str,
         query: &[(&str, String)],
     ) -> Result<Option<ListPage>, ImportFailure> {
         let mut failed = 0;
         let mut refused = 0;
         loop {
-            session.unless_cancelled(self.limits.pass(session.key, &session.host)).await?;
-            let attempt = tokio::time::timeout(self.tuning.request_timeout, self.attempt(session, path, query));
-            match session.unless_cancelled(attempt).await?.unwrap_or_else(|_| Err(self.too_slow(path))) {
+            account.unless_cancelled(self.limits.pass(account.key, &account.host)).await?;
+            let attempt = tokio::time::timeout(self.tuning.request_timeout, self.attempt(account, path, query));
+            match account.unless_cancelled(attempt).await?.unwrap_or_else(|_| Err(self.too_slow(path))) {
                 Ok(page) => return Ok(page),
                 Err(Trouble::Final(failure)) => return Err(failure),
                 Err(Trouble::Passing(failure)) => {
@@ -168,11 +168,11 @@ impl Client {
                     if failed > self.tuning.retries {
                         return Err(failure);
                     }
-                    session.sleep(session.backoff(self.tuning.backoff, failed)).await?;
+                    account.sleep(account.backoff(self.tuning.backoff, failed)).await?;
                 }
                 Err(Trouble::Refused(after)) => {
                     refused += 1;
-                    self.wait_out(session, after, refused).await?;
+                    self.wait_out(account, after, refused).await?;
                 }
             }
         }
@@ -181,16 +181,16 @@ impl Client {
     /// Waits as long as the source asks, unless that is longer than this import's patience.
     async fn wait_out(
         &self,
-        session: &mut Session,
+        account: &mut Account,
         after: Option<Duration>,
         refused: u32,
     ) -> Result<(), ImportFailure> {
         // Whatever is asked, each further refusal waits longer, so that this comes to an end.
-        let pause = after.unwrap_or_default().max(session.backoff(self.tuning.backoff, refused));
-        session.waited = session.waited.saturating_add(pause);
+        let pause = after.unwrap_or_default().max(account.backoff(self.tuning.backoff, refused));
+        account.waited = account.waited.saturating_add(pause);
         // A `Retry-After` may be absurd; the key is not held longer than an import would wait.
-        self.limits.hold_key(session.key, Instant::now() + pause.min(self.tuning.rate_limit_patience));
-        if session.waited > self.tuning.rate_limit_patience {
+        self.limits.hold_key(account.key, Instant::now() + pause.min(self.tuning.rate_limit_patience));
+        if account.waited > self.tuning.rate_limit_patience {
             let message = format!(
                 "AccuLynx asks to slow down (429) and to wait {} s: something else may be using this key; \
                  the next run tries again",
@@ -198,18 +198,18 @@ impl Client {
             );
             return Err(failure(ErrorClass::RateLimited, message));
         }
-        session.sleep(pause).await
+        account.sleep(pause).await
     }
 
     async fn attempt(
         &self,
-        session: &Session,
+        account: &Account,
         path: &str,
         query: &[(&str, String)],
     ) -> Result<Option<ListPage>, Trouble> {
-        let url = format!("{}/{path}", session.base.as_str().trim_end_matches('/'));
-        let request = self.http.get(url).header(AUTHORIZATION, session.authorization.clone()).query(query);
-        let response = request.send().await.map_err(|error| self.unreachable(session, &error))?;
+        let url = format!("{}/{path}", account.base.as_str().trim_end_matches('/'));
+        let request = self.http.get(url).header(AUTHORIZATION, account.authorization.clone()).query(query);
+        let response = request.send().await.map_err(|error| self.unreachable(account, &error))?;
         match response.status() {
             StatusCode::OK => {
                 let body = self.body(path, response).await?;
@@ -221,7 +221,7 @@ impl Client {
             }
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(None),
             StatusCode::TOO_MANY_REQUESTS => Err(Trouble::Refused(retry_after(&response))),
-            _ => Err(self.refusal(session, path, response).await),
+            _ => Err(self.refusal(account, path, response).await),
         }
     }
 
@@ -245,34 +245,34 @@ impl Client {
     }
 
     /// Puts an answer that is not a page into words.
-    async fn refusal(&self, session: &Session, path: &str, response: Response) -> Trouble {
+    async fn refusal(&self, account: &Account, path: &str, response: Response) -> Trouble {
         let status = response.status();
         let code = status.as_u16();
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
             let message = format!(
                 "AccuLynx redirects /{path} to {}, where the key is not sent: correct connection.base_url in {}",
-                session.quote(to),
-                session.file
+                account.quote(to),
+                account.file
             );
             return Trouble::Final(failure(ErrorClass::Configuration, message));
         }
-        let detail = self.detail(session, response).await;
+        let detail = self.detail(account, response).await;
         match code {
             401 => {
-                let message = format!("AccuLynx refused the key (401): {}", where_the_key_is(&session.file));
+                let message = format!("AccuLynx refused the key (401): {}", where_the_key_is(&account.file));
                 Trouble::Final(failure(ErrorClass::Unauthorized, message))
             }
             403 => {
                 let message = format!(
                     "AccuLynx does not let this key read {path} (403): ask the account's administrator, or {}",
-                    where_the_key_is(&session.file)
+                    where_the_key_is(&account.file)
                 );
                 Trouble::Final(failure(ErrorClass::Unauthorized, message))
             }
             404 => {
                 let message =
-                    format!("AccuLynx knows no /{path} here (404): check connection.base_url in {}", session.file);
+                    format!("AccuLynx knows no /{path} here (404): check connection.base_url in {}", account.file);
                 Trouble::Final(failure(ErrorClass::Configuration, message))
             }
             400..=499 if code != 408 => {
@@ -291,7 +291,7 @@ impl Client {
     }
 
     /// `: detail` from a problem's body, or nothing.
-    async fn detail(&self, session: &Session, mut response: Response) -> String {
+    async fn detail(&self, account: &Account, mut response: Response) -> String {
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
             body.extend_from_slice(&chunk);
@@ -301,12 +301,12 @@ impl Client {
         }
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let words = problem.get("detail").or_else(|| problem.get("title")).and_then(Value::as_str);
-        words.map(|words| format!(": {}", session.quote(words))).unwrap_or_default()
+        words.map(|words| format!(": {}", account.quote(words))).unwrap_or_default()
     }
 
-    fn unreachable(&self, session: &Session, error: &reqwest::Error) -> Trouble {
+    fn unreachable(&self, account: &Account, error: &reqwest::Error) -> Trouble {
         let what = if error.is_timeout() { "did not answer in time" } else { "could not be reached" };
-        let message = format!("AccuLynx {what} at {}: {}", session.host, cause(error));
+        let message = format!("AccuLynx {what} at {}: {}", account.host, cause(error));
         Trouble::Passing(failure(ErrorClass::Unavailable, message))
     }
 

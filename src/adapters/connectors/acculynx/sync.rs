@@ -8,7 +8,7 @@ use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::{Client, ListPage, Session};
+use super::client::{Account, Client, ListPage};
 use super::{Tuning, failure};
 use crate::adapters::connectors::{ErrorClass, ImportContext, ImportFailure, Page, Record, SinkError};
 use crate::core::model::{ImportStats, Resource};
@@ -95,17 +95,17 @@ impl<'a> Sync<'a> {
 
     /// Imports the resources asked for, in their order, up to the first failure.
     pub async fn run(&mut self) -> Result<(), ImportFailure> {
-        let mut session = Session::open(self.context)?;
+        let mut account = Account::open(self.context)?;
         for resource in &self.context.resources {
             match resource {
-                Resource::Jobs => self.jobs(&mut session).await?,
-                Resource::Contacts => self.contacts(&mut session).await?,
+                Resource::Jobs => self.jobs(&mut account).await?,
+                Resource::Contacts => self.contacts(&mut account).await?,
             }
         }
         Ok(())
     }
 
-    async fn jobs(&mut self, session: &mut Session) -> Result<(), ImportFailure> {
+    async fn jobs(&mut self, account: &mut Account) -> Result<(), ImportFailure> {
         let started = self.now();
         let stored: JobsBookmark = self.bookmark(Resource::Jobs).await?;
         let source = self.context.base_url.clone();
@@ -113,7 +113,7 @@ impl<'a> Sync<'a> {
             if stored.source == source { stored } else { JobsBookmark { source, ..JobsBookmark::default() } };
         for unassigned in [false, true] {
             let known = if unassigned { bookmark.unassigned_modified_date } else { bookmark.modified_date };
-            let finished = self.sweep(session, &jobs_pass(unassigned, known, started)).await?;
+            let finished = self.sweep(account, &jobs_pass(unassigned, known, started)).await?;
             // Not beyond the start: what changed meanwhile may have slipped in behind the reading.
             let reached = finished.newest.map(|newest| newest.min(started)).max(known);
             if unassigned {
@@ -126,7 +126,7 @@ impl<'a> Sync<'a> {
         Ok(())
     }
 
-    async fn contacts(&mut self, session: &mut Session) -> Result<(), ImportFailure> {
+    async fn contacts(&mut self, account: &mut Account) -> Result<(), ImportFailure> {
         let started = self.now();
         let bookmark: ContactsBookmark = self.bookmark(Resource::Contacts).await?;
         let pause = TimeDelta::from_std(self.tuning.contacts_at_most_every).unwrap_or(TimeDelta::MAX);
@@ -141,16 +141,16 @@ impl<'a> Sync<'a> {
             page_size: CONTACTS_A_PAGE,
             query: Vec::new(),
         };
-        let finished = self.sweep(session, &pass).await?;
+        let finished = self.sweep(account, &pass).await?;
         let bookmark = ContactsBookmark { source, swept_at: Some(self.now()) };
         self.write(Resource::Contacts, finished.held, to_value(&bookmark)).await
     }
 
     /// Reads a list to its end. The last page with anything new is held back for its bookmark; on a
     /// failure it is written without one.
-    async fn sweep(&mut self, session: &mut Session, pass: &Pass) -> Result<Finished, ImportFailure> {
+    async fn sweep(&mut self, account: &mut Account, pass: &Pass) -> Result<Finished, ImportFailure> {
         let mut finished = Finished { held: Vec::new(), newest: None };
-        match self.read_pages(session, pass, &mut finished).await {
+        match self.read_pages(account, pass, &mut finished).await {
             Ok(()) => Ok(finished),
             Err(failure) => {
                 if !finished.held.is_empty() && failure.class != ErrorClass::Store {
@@ -167,14 +167,14 @@ impl<'a> Sync<'a> {
     /// reading steps back. What is met twice is written once.
     async fn read_pages(
         &mut self,
-        session: &mut Session,
+        account: &mut Account,
         pass: &Pass,
         finished: &mut Finished,
     ) -> Result<(), ImportFailure> {
         let mut cursor = Cursor::default();
         loop {
             cursor.turn(pass)?;
-            let Some(page) = self.page(session, pass, cursor.offset).await? else {
+            let Some(page) = self.page(account, pass, cursor.offset).await? else {
                 // Nothing where a known record should be: the list has shrunk, which one look back settles.
                 if !cursor.anchored || cursor.looked_back {
                     return Ok(());
@@ -214,11 +214,11 @@ impl<'a> Sync<'a> {
         }
     }
 
-    async fn page(&self, session: &mut Session, pass: &Pass, offset: u64) -> Result<Option<ListPage>, ImportFailure> {
+    async fn page(&self, account: &mut Account, pass: &Pass, offset: u64) -> Result<Option<ListPage>, ImportFailure> {
         let mut query = pass.query.clone();
         query.push(("pageSize", pass.page_size.to_string()));
         query.push((pass.offset, offset.to_string()));
-        let page = self.client.page(session, pass.resource.as_str(), &query).await?;
+        let page = self.client.page(account, pass.resource.as_str(), &query).await?;
         Ok(page.filter(|page| !page.items.is_empty()))
     }
 

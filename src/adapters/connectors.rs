@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::clock::Clock;
 use crate::core::model::{Connector, ImportStats, Millis, Resource, ScheduleId};
 
+pub mod acculynx;
+pub mod noop;
+
 /// A secret in memory: shown as `***` by `Debug`, so that it cannot slip into a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

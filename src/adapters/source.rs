@@ -15,10 +15,14 @@ mod list;
 
 mod read;
 
-mod rename;
 mod swap;
+
+mod lease;
+mod rename;
 mod sweep;
 mod temp;
+
+mod watch;
 
 mod git;
 
@@ -26,6 +30,7 @@ pub use list::{Listed, Listing, Misplaced, MisplacedReason, Root};
 pub use read::MAX_FILE_BYTES;
 pub use swap::Swap;
 pub use sweep::Swept;
+pub use watch::{Hint, WatchGuard, WatchMode, watch};
 
 /// The folder below the root that holds the schedules.
 const SCHEDULES: &str = "schedules";

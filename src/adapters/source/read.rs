@@ -38,7 +38,7 @@ impl Source {
     /// The file's bytes and the stat they were read under; `Ok(None)` is proven absence, as in `stat`.
     pub fn read(&self, id: &ScheduleId) -> Result<Option<(FileStat, Vec<u8>)>, SourceError> {
         let path = self.path(id)?;
-        let file = match open(&path) {
+        let mut file = match open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.prove_root().map(|()| None),
             Err(e) if found_link(&e) => {
@@ -47,7 +47,7 @@ impl Source {
             }
             Err(e) => return Err(SourceError::read(&path, e)),
         };
-        let (meta, bytes) = read_settled(file, &path)?;
+        let (meta, bytes) = read_settled(&mut file, &path)?;
         Ok(Some((FileStat::of(&meta), bytes)))
     }
 
@@ -94,12 +94,12 @@ impl Source {
 }
 
 /// Reads until two stats around the bytes agree.
-pub(super) fn read_settled(mut file: File, path: &Path) -> Result<(Metadata, Vec<u8>), SourceError> {
+pub(super) fn read_settled(file: &mut File, path: &Path) -> Result<(Metadata, Vec<u8>), SourceError> {
     let fail = |e| SourceError::read(path, e);
-    let mut before = regular(&file, path)?;
+    let mut before = regular(file, path)?;
     for _ in 0..TRIES {
-        let bytes = read_capped(&mut file, before.len(), path)?;
-        let after = regular(&file, path)?;
+        let bytes = read_capped(file, before.len(), path)?;
+        let after = regular(file, path)?;
         if FileStat::of(&after) == FileStat::of(&before) && bytes.len() as u64 == before.len() {
             return Ok((after, bytes));
         }

@@ -6,10 +6,11 @@
 //! new one linked in, never over another: for that moment the name is missing, which only costs a
 //! scan that comes then a retry, and a crash in it is mended by `sweep`.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::lease::{self, Writers};
 use super::place::{found_link, open};
 use super::read::read_settled;
 use super::rename::{exchange, rename_new};
@@ -80,6 +81,22 @@ struct Seen {
     path: PathBuf,
 }
 
+/// What an exchange displaced, or was set aside.
+#[derive(Default)]
+struct Displaced {
+    /// `None` when it is being written or cannot be read: it is not what it was.
+    digest: Option<Digest>,
+    /// While this is open, writers who come late wait.
+    file: Option<File>,
+}
+
+impl Displaced {
+    /// Whether it is exactly `expected` and no one is about to write it.
+    fn is(&self, expected: Option<Digest>) -> bool {
+        self.digest.is_some() && self.digest == expected && !self.file.as_ref().is_some_and(lease::is_awaited)
+    }
+}
+
 struct Job<'a> {
     source: &'a Source,
     manner: &'a Manner<'a>,
@@ -90,7 +107,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// Reads what is at `path`; a missing file is believed only while the root is there.
     fn look(&self, path: &Path) -> Result<Option<Seen>, SourceError> {
-        let (file, path) = match open(path) {
+        let (mut file, path) = match open(path) {
             Ok(file) => (file, path.to_owned()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.source.prove_root().map(|()| None),
             Err(e) if found_link(&e) => {
@@ -99,8 +116,27 @@ impl Job<'_> {
             }
             Err(e) => return Err(SourceError::read(path, e)),
         };
-        let (meta, bytes) = read_settled(file, &path)?;
+        let (meta, bytes) = read_settled(&mut file, &path)?;
         Ok(Some(Seen { digest: Digest::of(&bytes), meta, path }))
+    }
+
+    /// Reads what was displaced to `path`. Someone who opened it under its old name may be about to write.
+    fn look_displaced(&self, path: &Path) -> Result<Displaced, SourceError> {
+        let mut file = match open(path) {
+            Ok(file) => file,
+            Err(e) if found_link(&e) => {
+                let digest = self.look(path)?.map(|seen| seen.digest);
+                return Ok(Displaced { digest, file: None });
+            }
+            Err(e) => return Err(SourceError::read(path, e)),
+        };
+        let writers = lease::hold_off(&file);
+        if writers == Writers::Some {
+            return Ok(Displaced::default());
+        }
+        let (_, bytes) = read_settled(&mut file, path)?;
+        let file = (writers == Writers::None).then_some(file);
+        Ok(Displaced { digest: Some(Digest::of(&bytes)), file })
     }
 
     fn moved(&self) -> Result<Swap, SourceError> {
@@ -125,7 +161,7 @@ impl Job<'_> {
         match rename_new(&temp.path, &self.path) {
             Ok(()) => {
                 temp.keep();
-                Ok(Swap::Done(Some(stat_after(&temp, &meta))))
+                Ok(Swap::Done(Some(stat_after(&self.path, &meta))))
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.moved(),
             Err(e) => Err(SourceError::exchange(&self.path, e)),
@@ -186,16 +222,15 @@ impl Job<'_> {
         let mut trouble = None;
         for round in 0..ROUNDS {
             (self.manner.between)(Moment::Displaced);
-            let displaced = match self.look(&temp.path) {
-                Ok(seen) => seen.map(|seen| seen.digest),
-                Err(e) => {
-                    trouble = Some(e);
-                    None
-                }
-            };
-            if displaced.is_some() && displaced == expected {
+            let displaced = self.look_displaced(&temp.path).unwrap_or_else(|e| {
+                trouble = Some(e);
+                Displaced::default()
+            });
+            if displaced.is(expected) {
+                // Removed before `displaced` lets writers go on.
+                drop(temp);
                 return match (round, trouble) {
-                    (0, _) => Ok(Swap::Done(Some(stat_after(&temp, meta)))),
+                    (0, _) => Ok(Swap::Done(Some(stat_after(target, meta)))),
                     (_, Some(error)) => Err(error),
                     _ => Ok(Swap::Moved(placed)),
                 };
@@ -205,7 +240,7 @@ impl Job<'_> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => match rename_new(&temp.path, target) {
                     Ok(()) => {
                         temp.keep();
-                        return trouble.map_or(Ok(Swap::Moved(displaced)), Err);
+                        return trouble.map_or(Ok(Swap::Moved(displaced.digest)), Err);
                     }
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                     Err(e) => Err(e),
@@ -216,7 +251,7 @@ impl Job<'_> {
                 temp.keep();
                 return Err(SourceError::exchange(target, e));
             }
-            (expected, placed) = (placed, displaced);
+            (expected, placed) = (placed, displaced.digest);
         }
         temp.keep();
         Err(SourceError::Restless { path: target.to_owned() })
@@ -232,14 +267,14 @@ impl Job<'_> {
         new: Digest,
     ) -> Result<Swap, SourceError> {
         let tag = Tag::new(Role::Replace, Some(base), Some(&new));
-        let Some((aside, digest)) = self.set_aside(target, &tag)? else { return self.moved() };
-        if digest != *base {
+        let Some((aside, displaced)) = self.set_aside(target, &tag)? else { return self.moved() };
+        if !displaced.is(Some(*base)) {
             return self.put_back(aside, target);
         }
         match rename_new(&temp.path, target) {
             Ok(()) => {
                 temp.keep();
-                Ok(Swap::Done(Some(stat_after(&temp, meta))))
+                Ok(Swap::Done(Some(stat_after(target, meta))))
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.moved(),
             Err(e) => {
@@ -257,23 +292,28 @@ impl Job<'_> {
         }
         (self.manner.between)(Moment::Checked);
         let tag = Tag::new(Role::Delete, Some(base), None);
-        let Some((aside, digest)) = self.set_aside(&self.path, &tag)? else { return Ok(Swap::Moved(None)) };
-        if digest == *base { Ok(Swap::Done(None)) } else { self.put_back(aside, &self.path) }
+        let Some((aside, displaced)) = self.set_aside(&self.path, &tag)? else { return Ok(Swap::Moved(None)) };
+        if !displaced.is(Some(*base)) {
+            return self.put_back(aside, &self.path);
+        }
+        // Removed before `displaced` lets writers go on.
+        drop(aside);
+        Ok(Swap::Done(None))
     }
 
     /// Moves `target` aside and says what it held; `None` when it is gone already. A file that
     /// cannot be read goes back.
-    fn set_aside(&self, target: &Path, tag: &Tag) -> Result<Option<(Temp, Digest)>, SourceError> {
-        let aside = Temp::create(target, tag, &self.source.serial, None).map_err(|e| SourceError::write(target, e))?;
+    fn set_aside(&self, target: &Path, tag: &Tag) -> Result<Option<(Temp, Displaced)>, SourceError> {
+        let (aside, _) =
+            Temp::create(target, tag, &self.source.serial, None).map_err(|e| SourceError::write(target, e))?;
         match fs::rename(target, &aside.path) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(SourceError::exchange(target, e)),
         }
         (self.manner.between)(Moment::Displaced);
-        match self.look(&aside.path) {
-            Ok(Some(seen)) => Ok(Some((aside, seen.digest))),
-            Ok(None) => Ok(None),
+        match self.look_displaced(&aside.path) {
+            Ok(displaced) => Ok(Some((aside, displaced))),
             Err(e) => {
                 self.put_back(aside, target)?;
                 Err(e)
@@ -297,9 +337,9 @@ impl Job<'_> {
 
 /// The stat of what we put in place. Renaming moves the change time; if anything else moved, someone
 /// has written there since, and the stat from before says so to whoever compares.
-fn stat_after(temp: &Temp, before: &Metadata) -> FileStat {
+fn stat_after(path: &Path, before: &Metadata) -> FileStat {
     let before = FileStat::of(before);
-    match temp.file.metadata().map(|meta| FileStat::of(&meta)) {
+    match fs::symlink_metadata(path).map(|meta| FileStat::of(&meta)) {
         Ok(after) if (FileStat { ctime_ns: before.ctime_ns, ..after }) == before => after,
         _ => before,
     }

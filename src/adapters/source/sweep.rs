@@ -95,10 +95,10 @@ fn mend(temp: &Path, target: &Path, tag: &Tag) -> io::Result<bool> {
 }
 
 fn digest(path: &Path) -> io::Result<Option<Digest>> {
-    let file = match open(path) {
+    let mut file = match open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let (_, bytes) = read_settled(file, path).map_err(io::Error::other)?;
+    let (_, bytes) = read_settled(&mut file, path).map_err(io::Error::other)?;
     Ok(Some(Digest::of(&bytes)))
 }

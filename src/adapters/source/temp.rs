@@ -72,13 +72,12 @@ pub(super) fn short(digest: Option<&Digest>) -> String {
 #[derive(Debug)]
 pub(super) struct Temp {
     pub path: PathBuf,
-    pub file: File,
     keep: bool,
 }
 
 impl Temp {
     /// Creates an empty file under a name of its own beside `target`, with the mode of `like`.
-    pub fn create(target: &Path, tag: &Tag, serial: &AtomicU64, like: Option<&Metadata>) -> io::Result<Self> {
+    pub fn create(target: &Path, tag: &Tag, serial: &AtomicU64, like: Option<&Metadata>) -> io::Result<(Self, File)> {
         let file = target.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
@@ -92,7 +91,7 @@ impl Temp {
         loop {
             let path = target.with_file_name(tag.name(&file, serial.fetch_add(1, Ordering::Relaxed)));
             match options.open(&path) {
-                Ok(file) => return Ok(Temp { path, file, keep: false }),
+                Ok(file) => return Ok((Temp { path, keep: false }, file)),
                 // Left by an earlier process with our number: take the next name.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
@@ -100,7 +99,7 @@ impl Temp {
         }
     }
 
-    /// Creates a file with `bytes`, mode and, where permitted, owner of `like`. Gives its stat.
+    /// Creates and closes a file with `bytes`, mode and, where permitted, owner of `like`. Gives its stat.
     pub fn write(
         target: &Path,
         tag: &Tag,
@@ -108,21 +107,21 @@ impl Temp {
         like: Option<&Metadata>,
         bytes: &[u8],
     ) -> io::Result<(Self, Metadata)> {
-        let mut temp = Temp::create(target, tag, serial, like)?;
-        temp.file.write_all(bytes)?;
-        let mut meta = temp.file.metadata()?;
+        let (temp, mut file) = Temp::create(target, tag, serial, like)?;
+        file.write_all(bytes)?;
+        let mut meta = file.metadata()?;
         #[cfg(unix)]
         if let Some(like) = like
-            && adopt(&temp.file, &meta, like)?
+            && adopt(&file, &meta, like)?
         {
-            meta = temp.file.metadata()?;
+            meta = file.metadata()?;
         }
         #[cfg(not(unix))]
         if let Some(like) = like
             && like.permissions().readonly()
         {
-            temp.file.set_permissions(like.permissions())?;
-            meta = temp.file.metadata()?;
+            file.set_permissions(like.permissions())?;
+            meta = file.metadata()?;
         }
         Ok((temp, meta))
     }

@@ -66,7 +66,7 @@ fn a_tag_survives_its_name() {
     let f = Fixture::new();
     for role in [Role::Exchange, Role::Replace, Role::Delete] {
         let tag = Tag::new(role, Some(&digest(OLD)), None);
-        let temp = Temp::create(&f.path("schedules/noop/a.cc-b.yaml"), &tag, &f.source.serial, None).unwrap();
+        let (temp, _) = Temp::create(&f.path("schedules/noop/a.cc-b.yaml"), &tag, &f.source.serial, None).unwrap();
         let name = temp.path.file_name().unwrap().to_str().unwrap();
         assert_eq!(Tag::parse(name), Some(("a.cc-b.yaml", tag)));
     }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use diff::offline_diff;
 pub use error::AppError;
 pub use mutate::{Edit, IfMatch, Mutation};
+pub use pass::SECOND_SCAN;
 pub use runs::RunNow;
 pub use timers::DueBatch;
 

@@ -11,4 +11,6 @@ pub mod telemetry;
 
 pub mod app;
 
+pub mod tasks;
+
 pub mod sandbox;

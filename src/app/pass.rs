@@ -1,6 +1,8 @@
 //! The full pass: list everything, compare with what is applied, reconcile what differs, and decide
 //! over deletions and pauses as a whole.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::App;
@@ -17,7 +19,10 @@ use crate::core::plan::{self, Action, HoldReason, Plan, Step, diff};
 use crate::core::timing::iso;
 
 /// Two scans this far apart must agree on a file's absence before its schedule is deleted.
-pub const SECOND_SCAN_MS: Millis = 2_000;
+const SECOND_SCAN_MS: Millis = 2_000;
+
+/// How long to wait before the second scan.
+pub const SECOND_SCAN: Duration = Duration::from_millis(2_020);
 
 /// A listing of the whole directory, condensed: names in one arena, stats as stamps.
 pub(super) struct Scan {
@@ -68,6 +73,11 @@ impl App {
         self.fleet().rearm();
         self.timer_set.notify_all();
         Ok(self.finish_pass(report, started, clock))
+    }
+
+    /// Whether a deletion waits only for the second scan.
+    pub fn awaits_second_scan(&self) -> bool {
+        self.state().held.iter().any(|held| held.step.held == Some(HoldReason::Unconfirmed))
     }
 
     fn finish_pass(&self, mut report: PassReport, started: Millis, clock: std::time::Instant) -> PassReport {

@@ -36,10 +36,14 @@ pub(super) struct Valid {
 /// two seconds is the coarsest.
 const RACY_NS: i64 = 2_000_000_000;
 
-/// The stat condensed to 64 bits; 0 when it was too young at `now` to be relied on.
+/// The lowest bit of a stamp: set once the stat is old enough to be relied on.
+const SETTLED: u64 = 1;
+
+/// The stat condensed to 64 bits. While it is too young at `now` to be relied on, it differs from
+/// what a listing compares with, so that the file is read again.
 pub(super) fn stamp(stat: &FileStat, now: Millis) -> u64 {
     let age_ns = now.saturating_mul(1_000_000).saturating_sub(stat.changed_ns());
-    if age_ns < RACY_NS { 0 } else { settled_stamp(stat) }
+    if age_ns < RACY_NS { settled_stamp(stat) & !SETTLED } else { settled_stamp(stat) }
 }
 
 /// The stat condensed, whatever its age: what a listing compares.
@@ -49,7 +53,13 @@ pub(super) fn settled_stamp(stat: &FileStat) -> u64 {
     for part in [u64::from(stat.size), stat.mtime_ns as u64, stat.ctime_ns as u64, stat.inode] {
         hash = (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
-    hash.max(1)
+    hash | SETTLED
+}
+
+/// Whether a file that was hinted at is the one that was read or written last. Whoever changes it
+/// again brings a hint of their own, so that its age does not matter here.
+pub(super) fn is_same_file(stamp: u64, stat: &FileStat) -> bool {
+    stamp | SETTLED == settled_stamp(stat)
 }
 
 /// Reads one schedule's file.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::App;
 use super::apply::{Effect, NewRow, Planned, command_center, draft, file_edit, metadata, new_action_id};
 use super::error::AppError;
-use super::reading::{Found, Reading, Valid, read_all};
+use super::reading::{Found, Reading, Valid, is_same_file, read_all};
 use crate::adapters::store::{Problem, ScheduleRow};
 use crate::core::audit::operation;
 use crate::core::desired::Diagnostic;
@@ -31,12 +31,32 @@ impl App {
     /// Reconciles the schedules that a hint named. Deletions are left to the full pass.
     /// Returns whether a full pass is wanted soon.
     pub async fn reconcile_hinted(&self, ids: Vec<ScheduleId>) -> Result<bool, AppError> {
+        let ids = self.really_changed(ids);
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        if self.git_busy().await.is_some() {
+            return Ok(true);
+        }
         let _alone = self.gate.write().await;
         let mut tally = Tally::default();
         self.reconcile(ids, &mut tally).await?;
         let wants_pass = !tally.absent.is_empty();
         let held = self.settle_pauses(tally.pauses).await?;
         Ok(wants_pass || held)
+    }
+
+    /// Leaves out files that are as this program wrote or read them last, its own edits above all.
+    fn really_changed(&self, mut ids: Vec<ScheduleId>) -> Vec<ScheduleId> {
+        ids.retain(|id| {
+            let glance = self.fleet().get(id.connector, id.tenant.as_str());
+            let known = glance.filter(|glance| glance.sync == Sync::Synced);
+            match (known, self.source.stat(id)) {
+                (Some(glance), Ok(Some(stat))) => !is_same_file(glance.stamp, &stat),
+                _ => true,
+            }
+        });
+        ids
     }
 
     /// Reads and applies; what is destructive is handed back in the tally. The caller holds the gate.
@@ -86,7 +106,7 @@ impl App {
             Some(glance) => {
                 if self.is_as_applied(&glance, &valid) {
                     self.fleet().set_stamp(glance.slot, valid.stamp);
-                    if valid.stamp != 0 && valid.stamp != glance.stamp {
+                    if valid.stamp != glance.stamp {
                         tally.stamps.push((glance.row, valid.stamp));
                     }
                     return Ok(None);
@@ -95,7 +115,12 @@ impl App {
             }
             None => None,
         };
-        Ok(plan_valid(id, valid, glance.as_ref(), row.as_ref(), self.clock.now()))
+        let planned = plan_valid(id, valid, glance.as_ref(), row.as_ref(), self.clock.now());
+        if let (None, Some(glance)) = (&planned, glance) {
+            // A false alarm, or a hold that is over.
+            self.fleet().set_sync(glance.slot, Sync::Synced);
+        }
+        Ok(planned)
     }
 
     /// Nothing differs as far as memory can tell, and nothing was found to be drifting.

@@ -242,13 +242,8 @@ impl App {
     pub async fn apply(&self, confirm: Option<String>, caller: &Caller) -> Result<ApplyAnswer, AppError> {
         let confirm = confirm.as_deref().map(|digest| (digest, caller));
         let mut pass = self.full_pass(confirm).await?;
-        let unconfirmed = || {
-            let state = self.state();
-            state.held.iter().any(|held| held.step.held == Some(crate::core::plan::HoldReason::Unconfirmed))
-        };
-        if unconfirmed() {
-            let wait = u64::try_from(super::pass::SECOND_SCAN_MS).unwrap_or(0) + 50;
-            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        if self.awaits_second_scan() {
+            tokio::time::sleep(super::SECOND_SCAN).await;
             let again = self.full_pass(confirm).await?;
             pass = super::views::PassReport { changes: pass.changes + again.changes, ..again };
         }

@@ -28,21 +28,9 @@ pub(super) struct RunTable {
     flights: Mutex<HashMap<ScheduleId, VecDeque<Waiting>>>,
     /// Bounds how many imports run at once.
     room: Semaphore,
-    /// How many of `room` are in use by the settings' number.
     tasks: TaskTracker,
     /// Fires when runs have had their time to end by themselves.
     cancel: CancellationToken,
-}
-
-impl Default for RunTable {
-    fn default() -> Self {
-        RunTable {
-            flights: Mutex::default(),
-            room: Semaphore::new(0),
-            tasks: TaskTracker::new(),
-            cancel: CancellationToken::new(),
-        }
-    }
 }
 
 /// A claimed run that waits for the one before it.
@@ -77,9 +65,14 @@ pub enum RunNow {
 }
 
 impl RunTable {
-    /// Lets `count` imports run at once.
-    pub(super) fn open(&self, count: usize) {
-        self.room.add_permits(count);
+    /// A table that lets `room` imports run at once.
+    pub(super) fn new(room: usize) -> Self {
+        RunTable {
+            flights: Mutex::default(),
+            room: Semaphore::new(room),
+            tasks: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+        }
     }
 
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<ScheduleId, VecDeque<Waiting>>> {

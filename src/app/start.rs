@@ -32,6 +32,7 @@ impl App {
         let now = clock.now();
         Arc::new(App {
             source: Arc::new(Source::new(settings.desired_dir.clone())),
+            runs: runs::RunTable::new(settings.max_concurrent_runs),
             settings,
             clock,
             store,
@@ -44,7 +45,6 @@ impl App {
             gate: RwLock::new(()),
             lanes: Lanes::new(),
             state: Mutex::new(state::State::default()),
-            runs: runs::RunTable::default(),
             brakes: Mutex::new(Vec::new()),
             unsynced: Mutex::new(Vec::new()),
             pass_wanted: Notify::new(),

@@ -1,0 +1,10 @@
+//! The loops. Each is a struct with one `run`, started in `cli/serve.rs` and nowhere else.
+
+mod dispatcher;
+mod hints;
+mod janitor;
+mod reconciler;
+
+pub use dispatcher::Dispatcher;
+pub use janitor::Janitor;
+pub use reconciler::Reconciler;

@@ -19,6 +19,9 @@ mod start;
 mod state;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 

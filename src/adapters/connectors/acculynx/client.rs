@@ -192,7 +192,7 @@ impl Client {
         self.limits.hold_key(account.key, Instant::now() + pause.min(self.tuning.rate_limit_patience));
         if account.waited > self.tuning.rate_limit_patience {
             let message = format!(
-                "AccuLynx asks to slow down (429) and to wait {} s: something else may be using this key; \
+                "AccuLynx asks to slow down (429) and to wait {} s: something else may be using this key or this address; \
                  the next run tries again",
                 pause.as_secs().max(1)
             );

@@ -1,5 +1,6 @@
 //! Changes written back into a person's file: only what must change changes, or nothing does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -73,7 +74,12 @@ pub fn edit(id: &ScheduleId, bytes: &[u8], patch: &Map<String, Json>) -> Result<
     if !loaded.findings.is_empty() {
         return Err(unreadable(loaded.findings.swap_remove(0)));
     }
-    let before = loaded.root.as_ref().map_or(Json::Null, Node::to_json);
+    let before = loaded
+        .root
+        .as_ref()
+        .map(Node::to_json)
+        .filter(|root| !root.is_null())
+        .unwrap_or_else(|| Json::Object(Map::new()));
     let target = merged(&before, patch);
     if before == target {
         return Ok(bytes.to_vec());
@@ -86,7 +92,7 @@ pub fn edit(id: &ScheduleId, bytes: &[u8], patch: &Map<String, Json>) -> Result<
     };
     let Json::Object(wanted) = &target else { return Err(refuse(Obstacle::NotAMapping, None)) };
     let after = match &loaded.root {
-        None => Some(appended(text, wanted)),
+        None | Some(Node { value: Value::Null, .. }) => Some(appended(text, wanted)),
         Some(Node { value: Value::Map(entries), .. }) => changed(text, entries, wanted),
         Some(root) => return Err(refuse(Obstacle::NotAMapping, Some(root.at))),
     };
@@ -97,12 +103,21 @@ pub fn edit(id: &ScheduleId, bytes: &[u8], patch: &Map<String, Json>) -> Result<
     }
 }
 
-/// The keys that differ, as a person would write them.
+/// The keys that differ, as a person would write them; no literal secret among them.
 fn suggestion(before: &Json, target: &Json) -> String {
     let empty = Map::new();
-    let (before, target) = (before.as_object().unwrap_or(&empty), target.as_object().unwrap_or(&empty));
+    let (before, mut target) = (before.as_object().unwrap_or(&empty), target.as_object().cloned().unwrap_or_default());
+    if let Some(Json::Object(connection)) = target.get_mut("connection") {
+        let reference = |key: &Json| key.as_object().is_some_and(render::is_reference);
+        if connection.get("api_key").is_some_and(|key| !reference(key)) {
+            connection.insert("api_key".into(), serde_json::json!({ "env": "CC_SECRET_NAME" }));
+        }
+        if connection.get("base_url").and_then(Json::as_str).is_some_and(|url| url.contains('@')) {
+            connection.insert("base_url".into(), serde_json::json!("https://HOST/PATH"));
+        }
+    }
     let mut text = String::new();
-    for (key, value) in render::in_order(target).filter(|(key, value)| before.get(*key) != Some(value)) {
+    for (key, value) in render::in_order(&target).filter(|(key, value)| before.get(*key) != Some(value)) {
         text.push_str(&render::entry(key, value, 0));
     }
     for key in before.keys().filter(|key| !target.contains_key(*key)) {
@@ -129,11 +144,13 @@ fn changed(text: &str, entries: &[Entry<'_>], wanted: &Map<String, Json>) -> Opt
     // Without a final line break the editor may take the one before with a removed last key.
     let end = newline(text);
     let unfinished = !text.ends_with('\n');
-    let finished = if unfinished { format!("{text}{end}") } else { text.to_owned() };
+    // The byte order mark would go with a removed first key.
+    let (mark, body) = text.split_at(text.len() - text.trim_start_matches('\u{feff}').len());
+    let finished = if unfinished { format!("{body}{end}") } else { body.to_owned() };
     let document = Document::from_str(&finished).ok()?;
     let editor = Editor { text, newline: end };
     editor.apply(&document.as_mapping()?, entries, wanted, true)?;
-    let mut after = document.to_string();
+    let mut after = format!("{mark}{document}");
     if unfinished && after.ends_with(end) && !text.starts_with(&after) {
         after.truncate(after.len() - end.len());
     }
@@ -168,10 +185,8 @@ impl Editor<'_> {
         if let Some(name) = renamed {
             order.push(other_cadence(name).to_owned());
         }
-        for (key, value) in render::in_order(wanted) {
-            if order.iter().any(|known| known == key) {
-                continue;
-            }
+        let there: BTreeSet<String> = order.iter().cloned().collect();
+        for (key, value) in render::in_order(wanted).filter(|(key, _)| !there.contains(*key)) {
             self.insert(map, entries, &order, key, value)?;
             order.push(key.clone());
         }

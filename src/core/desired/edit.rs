@@ -96,8 +96,9 @@ pub fn edit(id: &ScheduleId, bytes: &[u8], patch: &Map<String, Json>) -> Result<
         Some(Node { value: Value::Map(entries), .. }) => changed(text, entries, wanted),
         Some(root) => return Err(refuse(Obstacle::NotAMapping, Some(root.at))),
     };
-    match after.filter(|after| verify(text, loaded.root.as_ref(), after, &target)) {
-        Some(after) => Ok(after.into_bytes()),
+    let proven = |after: &&str| verify(text, loaded.root.as_ref(), after, &target);
+    match after.as_deref().and_then(|after| endings(text, after).find(proven)) {
+        Some(after) => Ok(after.as_bytes().to_vec()),
         None if loaded.shared_at.is_some() => Err(refuse(Obstacle::SharedValue, loaded.shared_at)),
         None => Err(refuse(Obstacle::Layout, None)),
     }
@@ -139,7 +140,14 @@ fn appended(text: &str, wanted: &Map<String, Json>) -> String {
     format!("{text}{gap}{body}")
 }
 
-/// The edited text, not yet verified; `None` when the editor cannot read or write it.
+/// The text as it may end: without a final line break if it had none, unless the line that lacked it went.
+fn endings<'a>(before: &str, after: &'a str) -> impl Iterator<Item = &'a str> {
+    let unfinished = !before.is_empty() && !before.ends_with('\n');
+    let bare = after.strip_suffix("\r\n").or_else(|| after.strip_suffix('\n'));
+    bare.filter(|_| unfinished).into_iter().chain([after])
+}
+
+/// The edited text with a final line break, not yet verified; `None` when the editor cannot read or write it.
 fn changed(text: &str, entries: &[Entry<'_>], wanted: &Map<String, Json>) -> Option<String> {
     // Without a final line break the editor may take the one before with a removed last key.
     let end = newline(text);
@@ -150,11 +158,7 @@ fn changed(text: &str, entries: &[Entry<'_>], wanted: &Map<String, Json>) -> Opt
     let document = Document::from_str(&finished).ok()?;
     let editor = Editor { text, newline: end };
     editor.apply(&document.as_mapping()?, entries, wanted, true)?;
-    let mut after = format!("{mark}{document}");
-    if unfinished && after.ends_with(end) && !text.starts_with(&after) {
-        after.truncate(after.len() - end.len());
-    }
-    Some(after)
+    Some(format!("{mark}{document}"))
 }
 
 struct Editor<'a> {

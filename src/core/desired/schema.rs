@@ -10,6 +10,8 @@ pub fn schedule_schema() -> Value {
     let mut schema = schemars::schema_for!(ScheduleSpec).to_value();
     if let Value::Object(root) = &mut schema {
         root.insert("$id".into(), json!("urn:command-center:schema:schedule"));
+        let about = "One tenant's schedule: the file desired/schedules/CONNECTOR/TENANT.yaml, or an API body.";
+        root.insert("description".into(), json!(about));
         root.insert("oneOf".into(), json!([{ "required": ["interval_sec"] }, { "required": ["cron"] }]));
         root.insert("dependentRequired".into(), json!({ "timezone": ["cron"] }));
         root.insert(

@@ -36,6 +36,9 @@ pub(super) fn cron(text: &str, node: &Node<'_>, path: &Path<'_>, out: &mut Vec<F
         out.push(finding(message).hint(hint));
         return None;
     }
+    if is_plainly_good(&expression) {
+        return Some(expression);
+    }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     match parser.parse(&expression) {
         Err(error) => {
@@ -51,6 +54,37 @@ pub(super) fn cron(text: &str, node: &Node<'_>, path: &Path<'_>, out: &mut Vec<F
         }
         Ok(_) => Some(expression),
     }
+}
+
+/// Whether the expression is of the ordinary kind, which needs no full parse (that takes longer
+/// than the whole rest of a file): numbers, ranges, lists and steps within bounds, and any day or
+/// any month, so that it comes true. Anything else is judged by the parser.
+fn is_plainly_good(expression: &str) -> bool {
+    const BOUNDS: [(u8, u8); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
+    let number =
+        |text: &str| if text.len() <= 2 { text.parse::<u8>().ok().filter(|_| !text.starts_with('+')) } else { None };
+    let is_good = |part: &str, alone: bool, (least, most): (u8, u8)| {
+        let bounds = least..=most;
+        let (range, step) = match part.split_once('/') {
+            Some((range, step)) => (range, Some(step)),
+            None => (part, None),
+        };
+        let step_is_good = step.is_none_or(|step| number(step).is_some_and(|n| (1..=most).contains(&n)));
+        step_is_good
+            && match range.split_once('-') {
+                _ if range == "*" => alone,
+                None => step.is_none() && number(range).is_some_and(|n| bounds.contains(&n)),
+                Some((from, to)) => match (number(from), number(to)) {
+                    (Some(from), Some(to)) => from < to && bounds.contains(&from) && bounds.contains(&to),
+                    _ => false,
+                },
+            }
+    };
+    let mut fields = expression.split(' ');
+    let anytime = [2, 3].into_iter().any(|index| expression.split(' ').nth(index) == Some("*"));
+    let field_is_good =
+        |field: &str, bounds| field.split(',').all(|part| is_good(part, part.len() == field.len(), bounds));
+    anytime && BOUNDS.into_iter().all(|bounds| fields.next().is_some_and(|field| field_is_good(field, bounds)))
 }
 
 /// Whether the expression ever comes true. Only a restricted day can keep it from doing so.
@@ -98,4 +132,64 @@ fn nearest_zone(name: &str) -> Option<&'static str> {
             names().find(|zone| last.len() > 3 && plain(city(zone)) == last)
         })
         .or_else(|| nearest(name, names()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One field of numbers about its bounds, some of them outside.
+    fn field(most: u8) -> impl Strategy<Value = String> {
+        let number = 0..=most + 1;
+        let part = (0..6u8, number.clone(), number.clone(), number).prop_map(|(kind, a, b, step)| match kind {
+            0 => "*".to_owned(),
+            1 => format!("*/{step}"),
+            2 => format!("{a}-{b}"),
+            3 => format!("{a}-{b}/{step}"),
+            4 => format!("{a:02}"),
+            _ => a.to_string(),
+        });
+        prop::collection::vec(part, 1..3).prop_map(|parts| parts.join(","))
+    }
+
+    fn day_and_month() -> impl Strategy<Value = String> {
+        prop_oneof![field(31).prop_map(|day| format!("{day} *")), field(12).prop_map(|month| format!("* {month}"))]
+    }
+
+    proptest! {
+        /// The short way accepts nothing that the parser would not, and nothing that never fires.
+        #[test]
+        fn what_is_plainly_good_is_good(minute in field(59), hour in field(23), date in day_and_month(), weekday in field(7)) {
+            let expression = format!("{minute} {hour} {date} {weekday}");
+            if !is_plainly_good(&expression) {
+                return Ok(());
+            }
+            let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+            let cron = parser.parse(&expression);
+            prop_assert!(cron.is_ok(), "{expression}: {cron:?}");
+            let start = Utc.with_ymd_and_hms(2024, 1, 1, 0, 0, 0).unwrap();
+            prop_assert!(cron.unwrap().find_next_occurrence(&start, true).is_ok(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn ordinary_expressions_take_the_short_way() {
+        for good in ["* * * * *", "*/15 7-18 * * 1-5", "0 5 1,15 * *", "5 4 * * 0", "0 0 * 2 7"] {
+            assert!(is_plainly_good(good), "{good}");
+        }
+        for other in [
+            "0 0 30 2 *",
+            "60 * * * *",
+            "5/10 * * * *",
+            "0 0 * * MON",
+            "0 0 L * *",
+            "* * * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+        ] {
+            assert!(!is_plainly_good(other), "{other}");
+        }
+    }
 }

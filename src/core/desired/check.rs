@@ -258,6 +258,8 @@ impl Checker {
             Some(format!("pause_reason has {chars} characters; the most is {MAX_REASON_CHARS}"))
         } else if text.trim().is_empty() {
             Some("pause_reason is empty".to_owned())
+        } else if text.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+            Some("pause_reason contains a control character".to_owned())
         } else {
             None
         };
@@ -359,6 +361,10 @@ impl Checker {
                 let message = format!("this label has {chars} characters; the most is {MAX_LABEL_CHARS}");
                 let finding = Finding::error(entry.value.at, "bad-label", path.pointer(), message);
                 self.out.push(finding.hint("shorten it"));
+            } else if text.contains(char::is_control) {
+                let message = "this label contains a control character";
+                let finding = Finding::error(entry.value.at, "bad-label", path.pointer(), message);
+                self.out.push(finding.hint("write it on one line, without escapes"));
             } else if good {
                 labels.insert(entry.key.as_ref().to_owned(), text.to_owned());
             }

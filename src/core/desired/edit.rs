@@ -1,5 +1,6 @@
 //! Changes written back into a person's file: only what must change changes, or nothing does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -73,7 +74,12 @@ pub fn edit(id: &ScheduleId, bytes: &[u8], patch: &Map<String, Json>) -> Result<
     if !loaded.findings.is_empty() {
         return Err(unreadable(loaded.findings.swap_remove(0)));
     }
-    let before = loaded.root.as_ref().map_or(Json::Null, Node::to_json);
+    let before = loaded
+        .root
+        .as_ref()
+        .map(Node::to_json)
+        .filter(|root| !root.is_null())
+        .unwrap_or_else(|| Json::Object(Map::new()));
     let target = merged(&before, patch);
     if before == target {
         return Ok(bytes.to_vec());
@@ -86,23 +92,33 @@ pub fn edit(id: &ScheduleId, bytes: &[u8], patch: &Map<String, Json>) -> Result<
     };
     let Json::Object(wanted) = &target else { return Err(refuse(Obstacle::NotAMapping, None)) };
     let after = match &loaded.root {
-        None => Some(appended(text, wanted)),
+        None | Some(Node { value: Value::Null, .. }) => Some(appended(text, wanted)),
         Some(Node { value: Value::Map(entries), .. }) => changed(text, entries, wanted),
         Some(root) => return Err(refuse(Obstacle::NotAMapping, Some(root.at))),
     };
-    match after.filter(|after| verify(text, loaded.root.as_ref(), after, &target)) {
-        Some(after) => Ok(after.into_bytes()),
+    let proven = |after: &&str| verify(text, loaded.root.as_ref(), after, &target);
+    match after.as_deref().and_then(|after| endings(text, after).find(proven)) {
+        Some(after) => Ok(after.as_bytes().to_vec()),
         None if loaded.shared_at.is_some() => Err(refuse(Obstacle::SharedValue, loaded.shared_at)),
         None => Err(refuse(Obstacle::Layout, None)),
     }
 }
 
-/// The keys that differ, as a person would write them.
+/// The keys that differ, as a person would write them; no literal secret among them.
 fn suggestion(before: &Json, target: &Json) -> String {
     let empty = Map::new();
-    let (before, target) = (before.as_object().unwrap_or(&empty), target.as_object().unwrap_or(&empty));
+    let (before, mut target) = (before.as_object().unwrap_or(&empty), target.as_object().cloned().unwrap_or_default());
+    if let Some(Json::Object(connection)) = target.get_mut("connection") {
+        let reference = |key: &Json| key.as_object().is_some_and(render::is_reference);
+        if connection.get("api_key").is_some_and(|key| !reference(key)) {
+            connection.insert("api_key".into(), serde_json::json!({ "env": "CC_SECRET_NAME" }));
+        }
+        if connection.get("base_url").and_then(Json::as_str).is_some_and(|url| url.contains('@')) {
+            connection.insert("base_url".into(), serde_json::json!("https://HOST/PATH"));
+        }
+    }
     let mut text = String::new();
-    for (key, value) in render::in_order(target).filter(|(key, value)| before.get(*key) != Some(value)) {
+    for (key, value) in render::in_order(&target).filter(|(key, value)| before.get(*key) != Some(value)) {
         text.push_str(&render::entry(key, value, 0));
     }
     for key in before.keys().filter(|key| !target.contains_key(*key)) {
@@ -124,20 +140,25 @@ fn appended(text: &str, wanted: &Map<String, Json>) -> String {
     format!("{text}{gap}{body}")
 }
 
-/// The edited text, not yet verified; `None` when the editor cannot read or write it.
+/// The text as it may end: without a final line break if it had none, unless the line that lacked it went.
+fn endings<'a>(before: &str, after: &'a str) -> impl Iterator<Item = &'a str> {
+    let unfinished = !before.is_empty() && !before.ends_with('\n');
+    let bare = after.strip_suffix("\r\n").or_else(|| after.strip_suffix('\n'));
+    bare.filter(|_| unfinished).into_iter().chain([after])
+}
+
+/// The edited text with a final line break, not yet verified; `None` when the editor cannot read or write it.
 fn changed(text: &str, entries: &[Entry<'_>], wanted: &Map<String, Json>) -> Option<String> {
     // Without a final line break the editor may take the one before with a removed last key.
     let end = newline(text);
     let unfinished = !text.ends_with('\n');
-    let finished = if unfinished { format!("{text}{end}") } else { text.to_owned() };
+    // The byte order mark would go with a removed first key.
+    let (mark, body) = text.split_at(text.len() - text.trim_start_matches('\u{feff}').len());
+    let finished = if unfinished { format!("{body}{end}") } else { body.to_owned() };
     let document = Document::from_str(&finished).ok()?;
     let editor = Editor { text, newline: end };
     editor.apply(&document.as_mapping()?, entries, wanted, true)?;
-    let mut after = document.to_string();
-    if unfinished && after.ends_with(end) && !text.starts_with(&after) {
-        after.truncate(after.len() - end.len());
-    }
-    Some(after)
+    Some(format!("{mark}{document}"))
 }
 
 struct Editor<'a> {
@@ -168,10 +189,8 @@ impl Editor<'_> {
         if let Some(name) = renamed {
             order.push(other_cadence(name).to_owned());
         }
-        for (key, value) in render::in_order(wanted) {
-            if order.iter().any(|known| known == key) {
-                continue;
-            }
+        let there: BTreeSet<String> = order.iter().cloned().collect();
+        for (key, value) in render::in_order(wanted).filter(|(key, _)| !there.contains(*key)) {
             self.insert(map, entries, &order, key, value)?;
             order.push(key.clone());
         }

@@ -18,13 +18,17 @@ pub fn code_frame(diagnostic: &Diagnostic, text: &str) -> String {
     out.push_str(&format!("  --> {}{place}\n", diagnostic.file));
     if number > 0 {
         let gutter = number.to_string().len();
-        let line = |n: usize| text.lines().nth(n.checked_sub(1)?);
-        if let Some(before) = line(number - 1).filter(|before| may_be_shown(before)) {
-            out.push_str(&format!("{:>gutter$} | {}\n", number - 1, cut(&masked(before), 0).0));
+        let lines: Vec<&str> = text.lines().take(number).collect();
+        let line = |n: usize| lines.get(n.checked_sub(1)?).map(|line| masked(line, below_secret(&lines, n - 1)));
+        if let Some(before) = line(number - 1) {
+            out.push_str(&format!("{:>gutter$} | {}\n", number - 1, cut(&before, 0).0));
         }
         let column = diagnostic.column.saturating_sub(1) as usize;
-        let shown = line(number).map(|line| if hides(&diagnostic.code) { hidden(line, column) } else { masked(line) });
-        let (shown, caret) = cut(&shown.unwrap_or_default(), column);
+        let mut shown = line(number).unwrap_or_default();
+        if hides(&diagnostic.code) {
+            shown = shown.chars().take(column).chain("***".chars()).collect();
+        }
+        let (shown, caret) = cut(&shown, column);
         out.push_str(&format!("{number:>gutter$} | {shown}\n{:>gutter$} | {:caret$}^\n", "", ""));
     }
     if let Some(hint) = &diagnostic.hint {
@@ -38,26 +42,40 @@ fn hides(code: &str) -> bool {
     matches!(code, "literal-secret" | "url-credentials" | "bad-secret-ref")
 }
 
-fn hidden(line: &str, column: usize) -> String {
-    line.trim_start_matches('\u{feff}').chars().take(column).chain("***".chars()).collect()
+/// Whether the line of this index is indented below an `api_key`.
+fn below_secret(lines: &[&str], index: usize) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let (Some(line), Some(above)) = (lines.get(index), lines.get(..index)) else { return false };
+    // The items of a list, and comments, may stand as far left as the key.
+    let mut least = indent(line) + usize::from(line.trim_start().starts_with(['-', '#']));
+    for line in above.iter().rev().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+        if indent(line) < least {
+            least = indent(line);
+            if line.contains(SECRET) {
+                return true;
+            }
+            if least == 0 {
+                return false;
+            }
+        }
+    }
+    false
 }
 
-/// A line without a colon may be the middle of a text, even of a secret written over several lines.
-fn may_be_shown(line: &str) -> bool {
-    line.contains(':') || line.trim_start().starts_with(['#', '-']) || line.trim().is_empty()
-}
+const SECRET: &str = "api_key";
 
-/// The line with a literal `api_key` and a URL's credentials replaced, and tabs as blanks.
-fn masked(line: &str) -> String {
+/// The line with the value of an `api_key` and a URL's credentials replaced, and tabs as blanks.
+fn masked(line: &str, below_secret: bool) -> String {
     let mut line = line.trim_start_matches('\u{feff}').replace(|c: char| c.is_control(), " ");
-    if let Some(at) = line.find("api_key") {
-        let rest = line.get(at..).unwrap_or_default();
+    if below_secret {
+        line.truncate(line.len() - line.trim_start().len());
+        line.push_str("***");
+        return line;
+    }
+    if let Some(rest) = line.find(SECRET).and_then(|at| line.get(at..)) {
         let value = rest.split_once(':').map_or("", |(_, value)| value.trim_start());
-        let reference = value.trim_start_matches('{').trim_start();
-        let by_reference = value.starts_with('{') && (reference.starts_with("env:") || reference.starts_with("file:"));
-        if !value.is_empty() && !by_reference && !value.starts_with('#') {
-            let keep = line.len() - value.len();
-            line.truncate(keep);
+        if !value.is_empty() {
+            line.truncate(line.len() - value.len());
             line.push_str("***");
         }
     }

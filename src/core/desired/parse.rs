@@ -9,6 +9,8 @@ use crate::core::model::{ScheduleId, ScheduleSpec};
 /// Larger files are refused unread.
 pub const MAX_FILE_BYTES: usize = 256 * 1024;
 
+const MAX_FINDINGS: usize = 100;
+
 /// What a file says, and what is to be said about it.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -36,9 +38,19 @@ pub fn parse(id: &ScheduleId, bytes: &[u8]) -> Parsed {
     }
     let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
     findings.sort_by_key(|finding| finding.at);
+    abridge(&mut findings);
     let file = id.file();
     let diagnostics = findings.into_iter().map(|finding| finding.into_diagnostic(&file)).collect();
     Parsed { spec: spec.filter(|_| !failed), diagnostics }
+}
+
+/// Nobody reads more; and a file made for it could have one for each of its lines.
+fn abridge(findings: &mut Vec<Finding>) {
+    if let Some(more) = findings.len().checked_sub(MAX_FINDINGS).filter(|more| *more > 0) {
+        findings.truncate(MAX_FINDINGS);
+        let message = format!("{more} more findings are left out");
+        findings.push(Finding::error(Mark::NONE, "more", String::new(), message).hint("mend these first"));
+    }
 }
 
 fn read(id: &ScheduleId, bytes: &[u8], findings: &mut Vec<Finding>) -> Option<ScheduleSpec> {
@@ -89,8 +101,8 @@ pub fn check_value(id: &ScheduleId, value: &serde_json::Value) -> Result<Schedul
 ///
 /// # Errors
 /// The first reason why the text is no YAML document of this program's.
-pub fn document_value(id: &ScheduleId, bytes: &[u8]) -> Result<serde_json::Value, Diagnostic> {
-    let root = text(bytes).and_then(document).map_err(|finding| finding.into_diagnostic(&id.file()))?;
+pub fn document_value(id: &ScheduleId, bytes: &[u8]) -> Result<serde_json::Value, Box<Diagnostic>> {
+    let root = text(bytes).and_then(document).map_err(|finding| Box::new(finding.into_diagnostic(&id.file())))?;
     Ok(root.map_or_else(|| serde_json::json!({}), |root| root.to_json()))
 }
 

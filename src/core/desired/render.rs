@@ -68,7 +68,7 @@ pub(super) fn flow(value: &Value) -> String {
 }
 
 /// Whether a mapping is a reference to a secret, which stands on one line.
-fn is_reference(map: &Map<String, Value>) -> bool {
+pub(super) fn is_reference(map: &Map<String, Value>) -> bool {
     map.len() == 1 && map.iter().all(|(key, value)| matches!(key.as_str(), "env" | "file") && value.is_string())
 }
 

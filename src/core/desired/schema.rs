@@ -10,6 +10,8 @@ pub fn schedule_schema() -> Value {
     let mut schema = schemars::schema_for!(ScheduleSpec).to_value();
     if let Value::Object(root) = &mut schema {
         root.insert("$id".into(), json!("urn:command-center:schema:schedule"));
+        let about = "One tenant's schedule: the file desired/schedules/CONNECTOR/TENANT.yaml, or an API body.";
+        root.insert("description".into(), json!(about));
         root.insert("oneOf".into(), json!([{ "required": ["interval_sec"] }, { "required": ["cron"] }]));
         root.insert("dependentRequired".into(), json!({ "timezone": ["cron"] }));
         root.insert(
@@ -46,7 +48,14 @@ pub fn schedule_schema() -> Value {
 fn refine(fields: &mut Map<String, Value>) {
     fields.values_mut().for_each(forbid_null);
     extend(fields, "cron", json!({ "pattern": r"^\s*([^\s@]\S*\s+){4}\S+\s*$" }));
-    extend(fields, "pause_reason", json!({ "pattern": r"\S" }));
+    extend(
+        fields,
+        "pause_reason",
+        json!({ "allOf": [
+        { "pattern": r"\S" },
+        { "pattern": r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$" },
+    ] }),
+    );
     extend(fields, "resources", json!({ "minItems": 1, "examples": [["jobs", "contacts"]] }));
     extend(
         fields,
@@ -55,7 +64,7 @@ fn refine(fields: &mut Map<String, Value>) {
             // A key whose lines below it are all comments is no mistake.
             "type": ["object", "null"],
             "propertyNames": { "pattern": "^[a-zA-Z0-9._/-]{1,63}$" },
-            "additionalProperties": { "type": "string", "maxLength": 256 },
+            "additionalProperties": { "type": "string", "maxLength": 256, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$" },
             "examples": [{ "region": "west" }],
         }),
     );

@@ -2,6 +2,7 @@
 
 mod diagnostics;
 mod edits;
+mod hostile;
 mod schema;
 mod values;
 

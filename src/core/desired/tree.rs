@@ -17,6 +17,8 @@ const MAX_NODES: usize = 40_000;
 const MAX_ALIASED_BYTES: usize = 1 << 20;
 /// A mapping with more keys than this looks for duplicates in a set.
 const FEW: usize = 16;
+/// Below this key a misplaced secret may be a key itself, so nothing below it is named.
+const SECRET: &str = "/api_key";
 
 #[derive(Clone, Debug)]
 pub(super) struct Node<'t> {
@@ -56,6 +58,8 @@ pub(super) struct Loaded<'t> {
 pub(super) fn load(text: &str) -> Loaded<'_> {
     let mut options = Options::default();
     options.set_emit_comments(false);
+    options.flow_nesting_limit = MAX_DEPTH;
+    options.block_nesting_limit = MAX_DEPTH;
     let mut builder = Builder::default();
     for next in Parser::new_from_str_with_options(text, options) {
         let step = match next {
@@ -287,7 +291,9 @@ impl<'t> Builder<'t> {
             Value::Bool(yes) => (Cow::Borrowed(if yes { "true" } else { "false" }), true),
             Value::Null => (Cow::Borrowed("null"), true),
             // Already reported when the collection began.
-            Value::List(_) | Value::Map(_) => (Cow::Borrowed(""), false),
+            Value::List(_) | Value::Map(_) => {
+                return Key { text: Cow::Borrowed(""), at: node.at, span: node.span, dropped: true };
+            }
         };
         let mut key = Key { text, at: node.at, span: node.span, dropped: false };
         if plain && key.text == "<<" {
@@ -298,9 +304,12 @@ impl<'t> Builder<'t> {
             );
         } else if let Some(first) = self.first_with(&key.text) {
             key.dropped = true;
-            let field = format!("{}/{}", self.pointer(), escape(&key.text));
+            let place = self.pointer();
+            let secret = place.ends_with(SECRET);
+            let name = if secret { "a key".to_owned() } else { format!("\"{}\"", shown(&key.text)) };
+            let field = if secret { place } else { format!("{place}/{}", escape(&key.text)) };
             self.findings.push(
-                Finding::error(key.at, "duplicate-key", field, format!("\"{}\" is given twice", shown(&key.text)))
+                Finding::error(key.at, "duplicate-key", field, format!("{name} is given twice"))
                     .hint(format!("line {} has it first; keep one of the two", first.line)),
             );
         }
@@ -308,17 +317,17 @@ impl<'t> Builder<'t> {
     }
 
     /// Where the innermost mapping already has this key.
-    fn first_with(&mut self, text: &Cow<'t, str>) -> Option<Mark> {
+    fn first_with(&mut self, text: &str) -> Option<Mark> {
         let Some(Open { content: Content::Map { entries, seen, .. }, .. }) = self.open.last_mut() else { return None };
         if entries.len() > FEW {
             if seen.is_empty() {
                 seen.extend(entries.iter().map(|entry| entry.key.clone()));
             }
-            if seen.insert(text.clone()) {
+            if seen.insert(Cow::Owned(text.to_owned())) {
                 return None;
             }
         }
-        entries.iter().find(|entry| entry.key == *text).map(|entry| entry.at)
+        entries.iter().find(|entry| entry.key == text).map(|entry| entry.at)
     }
 
     /// The JSON pointer of the place where the next node goes.
@@ -329,6 +338,9 @@ impl<'t> Builder<'t> {
                 Content::List(items) => pointer = format!("{pointer}/{}", items.len()),
                 Content::Map { key: Some(key), .. } => pointer = format!("{pointer}/{}", escape(&key.text)),
                 Content::Map { .. } => {}
+            }
+            if pointer.ends_with(SECRET) {
+                break;
             }
         }
         pointer
@@ -360,6 +372,7 @@ fn syntax_error(error: &ScanError, text: &str) -> Finding {
     let line = text.lines().nth(at.line.saturating_sub(1) as usize).unwrap_or_default();
     let tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
     let (code, hint) = match error.kind() {
+        ErrorKind::RecursionLimitExceeded => ("too-deep", Some("a schedule needs three levels at most")),
         ErrorKind::UnknownAnchor => {
             ("unknown-anchor", Some("define the anchor before its use, or write the value out"))
         }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value as Json};
 use super::parse::document;
 use super::tree::{Node, Value};
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Whether `after` says exactly `target`, and has every line of `before` that the change does not
 /// concern, byte by byte and in order, and what stands behind a replaced value.
 pub(super) fn verify(before: &str, root: Option<&Node<'_>>, after: &str, target: &Json) -> bool {
@@ -75,39 +77,72 @@ fn is_alias(text: &str, node: &Node<'_>) -> bool {
     text.as_bytes().get(node.span.start) == Some(&b'*')
 }
 
+/// A line of the text before.
+struct Line<'t> {
+    text: &'t str,
+    bytes: Range<usize>,
+    concern: Option<usize>,
+}
+
 fn untouched_lines_stay(before: &str, concerned: &[Concern], after: &str) -> bool {
-    let after_lines: Vec<&str> = after.split_inclusive('\n').collect();
-    let mut next = 0;
-    let mut find = |matches: &dyn Fn(&str) -> bool| {
-        let found = after_lines.iter().skip(next).position(|line| matches(line));
-        next += found.map_or(0, |skipped| skipped + 1);
-        found.is_some()
-    };
-    let mut ranges = concerned.iter().map(|c| (trimmed(before, &c.bytes), c.tail)).collect::<Vec<_>>();
-    ranges.sort_by_key(|(range, _)| range.start);
-    let mut start = 0;
-    for line in before.split_inclusive('\n') {
-        let end = start + line.len();
-        let last = end == before.len();
+    if before.starts_with(BYTE_ORDER_MARK) != after.starts_with(BYTE_ORDER_MARK) {
+        return false;
+    }
+    let lines = lines(before, concerned);
+    let spacing = spacing(&lines);
+    let mut rest = after.split_inclusive('\n');
+    let mut find = |matches: &dyn Fn(&str) -> bool| rest.any(matches);
+    for (index, line) in lines.iter().enumerate() {
         // A line that may be the last on one side only has its end compared without the break.
-        let bare = |line: &str| if last { line.trim_end_matches(['\r', '\n']).to_owned() } else { line.to_owned() };
-        let touching =
-            |range: &Range<usize>| range.start < end && range.end > start || range.start == start && range.is_empty();
-        let kept = match ranges.iter().find(|(range, _)| touching(range)) {
-            None => find(&|other| bare(other) == bare(line)),
-            Some((_, Some(tail))) if (start..end).contains(tail) => {
-                let tail = before.get(*tail..end).unwrap_or_default();
+        let last = index + 1 == lines.len();
+        let bare = |text: &str| {
+            let text = text.trim_start_matches(BYTE_ORDER_MARK);
+            if last { text.trim_end_matches(['\r', '\n']).to_owned() } else { text.to_owned() }
+        };
+        let tail = line.concern.and_then(|concern| concerned.get(concern)?.tail);
+        let kept = match tail.filter(|tail| line.bytes.contains(tail)) {
+            Some(tail) => {
+                let tail = before.get(tail..line.bytes.end).unwrap_or_default();
                 // Nothing but the break behind the value: nothing to look for.
                 tail.trim().is_empty() || find(&|other| bare(other).ends_with(&bare(tail)))
             }
-            Some(_) => true,
+            None if line.concern.is_some() || spacing.get(index) == Some(&true) => true,
+            None => find(&|other| bare(other) == bare(line.text)),
         };
         if !kept {
             return false;
         }
-        start = end;
     }
     true
+}
+
+fn lines<'t>(text: &'t str, concerned: &[Concern]) -> Vec<Line<'t>> {
+    let ranges: Vec<Range<usize>> = concerned.iter().map(|concern| trimmed(text, &concern.bytes)).collect();
+    let mut start = 0;
+    let line = |line: &'t str| {
+        let bytes = start..start + line.len();
+        start = bytes.end;
+        let touches = |range: &Range<usize>| range.start < bytes.end && range.end.max(range.start + 1) > bytes.start;
+        Line { text: line, concern: ranges.iter().position(touches), bytes }
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
+/// Which lines are empty and of a run of them that touches what changes: an entry's own spacing.
+fn spacing(lines: &[Line<'_>]) -> Vec<bool> {
+    let mut spacing = vec![false; lines.len()];
+    let mut pass = |indices: &mut dyn Iterator<Item = usize>| {
+        let mut beside = false;
+        for index in indices {
+            let (Some(line), Some(flag)) = (lines.get(index), spacing.get_mut(index)) else { return };
+            let blank = line.concern.is_none() && line.text.trim().is_empty();
+            beside = if blank { beside } else { line.concern.is_some() };
+            *flag |= blank && beside;
+        }
+    };
+    pass(&mut (0..lines.len()));
+    pass(&mut (0..lines.len()).rev());
+    spacing
 }
 
 /// The range without blanks at its end, which a block scalar's has.

@@ -1,1 +1,120 @@
-//! x
+//! The published schema and the rules of `parse` agree.
+
+use serde_json::json;
+
+use super::super::*;
+use super::acculynx;
+
+/// Documents, and whether they are good. What no schema can say (zones, dates, cron ranges) is left out.
+const TABLE: &[(bool, &str)] = &[
+    (true, "interval_sec: 1"),
+    (true, "interval_sec: 31622400"),
+    (true, "cron: '*/15 7-18 * * 1-5'"),
+    (true, "cron: ' 0  5 * * * '\ntimezone: America/Denver"),
+    (true, "interval_sec: 5\npaused: true\npause_reason: moving"),
+    (true, "interval_sec: 5\npaused: true\npause_reason: |\n  two\n  lines"),
+    (true, "interval_sec: 5\npaused: false"),
+    (true, "interval_sec: 5\nconnection: {}"),
+    (true, "interval_sec: 5\nconnection:"),
+    (true, "interval_sec: 5\nconnection: { base_url: 'http://localhost:9000/a@b/' }"),
+    (true, "interval_sec: 5\nconnection: { api_key: { env: CC_SECRET_A } }"),
+    (true, "interval_sec: 5\nconnection: { api_key: { file: a.b-c } }"),
+    (true, "interval_sec: 5\nresources: [contacts, jobs]"),
+    (true, "interval_sec: 5\nlabels: { a/b.c: '' }"),
+    (true, "interval_sec: 5\nlabels:"),
+    (false, "{}"),
+    (false, "[]"),
+    (false, "paused: true"),
+    (false, "interval_sec: 0"),
+    (false, "interval_sec: 31622401"),
+    (false, "interval_sec: '5'"),
+    (false, "interval_sec: 1.5"),
+    (false, "interval_sec:"),
+    (false, "interval_sec: 5\ncron: '* * * * *'"),
+    (false, "interval_sec: 5\ntimezone: UTC"),
+    (false, "interval_sec: 5\nfoo: bar"),
+    (false, "cron: '* * * *'"),
+    (false, "cron: '* * * * * *'"),
+    (false, "cron: '@daily'"),
+    (false, "cron:"),
+    (false, "cron: 5"),
+    (false, "cron: '* * * * *'\ntimezone:"),
+    (false, "interval_sec: 5\npaused: 'true'"),
+    (false, "interval_sec: 5\npaused: yes"),
+    (false, "interval_sec: 5\npaused:"),
+    (false, "interval_sec: 5\npause_reason: x"),
+    (false, "interval_sec: 5\npaused: false\npause_reason: x"),
+    (false, "interval_sec: 5\npaused: true\npause_reason: ' '"),
+    (false, "interval_sec: 5\npaused: true\npause_reason: \"\\e[1m\""),
+    (false, "interval_sec: 5\npaused: true\npause_reason:"),
+    (false, "interval_sec: 5\nconnection: x"),
+    (false, "interval_sec: 5\nconnection: { base_url: 'ftp://x' }"),
+    (false, "interval_sec: 5\nconnection: { base_url: 'https://u:p@x' }"),
+    (false, "interval_sec: 5\nconnection: { base_url: 'https://x/?q=1' }"),
+    (false, "interval_sec: 5\nconnection: { base_url: 'https://' }"),
+    (false, "interval_sec: 5\nconnection: { base_url: }"),
+    (false, "interval_sec: 5\nconnection: { token: x }"),
+    (false, "interval_sec: 5\nconnection: { api_key: abc }"),
+    (false, "interval_sec: 5\nconnection: { api_key: }"),
+    (false, "interval_sec: 5\nconnection: { api_key: { env: A } }"),
+    (false, "interval_sec: 5\nconnection: { api_key: { env: CC_SECRET_ } }"),
+    (false, "interval_sec: 5\nconnection: { api_key: { file: a/b } }"),
+    (false, "interval_sec: 5\nconnection: { api_key: { file: a, env: CC_SECRET_A } }"),
+    (false, "interval_sec: 5\nconnection: { api_key: { } }"),
+    (false, "interval_sec: 5\nresources: []"),
+    (false, "interval_sec: 5\nresources:"),
+    (false, "interval_sec: 5\nresources: [job]"),
+    (false, "interval_sec: 5\nresources: jobs"),
+    (false, "interval_sec: 5\nlabels: { a: 5 }"),
+    (false, "interval_sec: 5\nlabels: { a: }"),
+    (false, "interval_sec: 5\nlabels: { 'a b': c }"),
+    (false, "interval_sec: 5\nlabels: { '': c }"),
+    (false, "interval_sec: 5\nlabels: { a: \"b\\n\" }"),
+];
+
+#[test]
+fn a_document_without_findings_is_valid_by_the_schema_and_the_other_way_round() {
+    let schema = jsonschema::draft202012::new(&schedule_schema()).unwrap();
+    let long = |n: usize, m: usize| {
+        format!(
+            "interval_sec: 5\npaused: true\npause_reason: {}\nlabels: {{ {}: {} }}",
+            "r".repeat(n),
+            "k".repeat(m),
+            "v".repeat(m * 4)
+        )
+    };
+    let long = [(true, long(500, 63)), (false, long(501, 1)), (false, long(1, 64)), (false, long(1, 65))];
+    let table = TABLE.iter().map(|(good, text)| (*good, (*text).to_owned())).chain(long);
+    for (good, text) in table {
+        let value = document_value(&acculynx(), text.as_bytes()).unwrap();
+        let errors: Vec<_> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors.is_empty(), good, "schema on {text:?}: {errors:?}");
+        let found = parse(&acculynx(), text.as_bytes()).diagnostics;
+        assert_eq!(found.is_empty(), good, "parse on {text:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_schema_is_itself_valid_and_its_examples_are_too() {
+    let schema = schedule_schema();
+    assert!(jsonschema::meta::is_valid(&schema));
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["title"], "Command Center schedule");
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for example in schema["examples"].as_array().unwrap() {
+        assert!(validator.is_valid(example), "{example}");
+        assert!(check_value(&acculynx(), example).is_ok(), "{example}");
+    }
+    for (name, field) in schema["properties"].as_object().unwrap() {
+        assert!(field["description"].is_string(), "{name} has no description");
+    }
+    assert_eq!(serde_json::to_string(&schema).unwrap(), serde_json::to_string(&schedule_schema()).unwrap());
+}
+
+#[test]
+fn an_effective_schedule_is_valid_by_the_schema() {
+    let validator = jsonschema::draft202012::new(&schedule_schema()).unwrap();
+    let body = json!({ "cron": "0 5 * * *", "connection": { "api_key": { "file": "a" } }, "paused": true });
+    let spec = check_value(&acculynx(), &body).unwrap();
+    assert!(validator.is_valid(&serde_json::to_value(spec).unwrap()));
+}

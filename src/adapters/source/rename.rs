@@ -44,7 +44,13 @@ pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     imp::exchange(one, other)
 }
 
-/// Renames unless `to` exists, which is `AlreadyExists`.
+/// Renames, at once, unless `to` exists, which is `AlreadyExists`. `Unsupported` as for `exchange`.
+pub(super) fn rename_at_once(from: &Path, to: &Path) -> io::Result<()> {
+    imp::rename_new(from, to)
+}
+
+/// Renames unless `to` exists, which is `AlreadyExists`. `from` must be ours alone: where the system
+/// lacks this, it takes two steps.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match imp::rename_new(from, to) {
         Err(e) if e.kind() == io::ErrorKind::Unsupported => link_new(from, to),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::lease::{self, Writers};
 use super::place::{found_link, open};
 use super::read::read_settled;
-use super::rename::{exchange, rename_new};
+use super::rename::{exchange, rename_at_once, rename_new};
 use super::temp::{Role, Tag, Temp};
 use super::{FileStat, SCHEDULES, Source, SourceError};
 use crate::core::model::{Digest, ScheduleId};
@@ -232,6 +232,8 @@ impl Job<'_> {
                 return match (round, trouble) {
                     (0, _) => Ok(Swap::Done(Some(stat_after(target, meta)))),
                     (_, Some(error)) => Err(error),
+                    // What is still being written has no digest yet.
+                    _ if placed.is_none() => self.moved(),
                     _ => Ok(Swap::Moved(placed)),
                 };
             }
@@ -240,7 +242,8 @@ impl Job<'_> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => match rename_new(&temp.path, target) {
                     Ok(()) => {
                         temp.keep();
-                        return trouble.map_or(Ok(Swap::Moved(displaced.digest)), Err);
+                        drop(displaced);
+                        return trouble.map_or_else(|| self.moved(), Err);
                     }
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                     Err(e) => Err(e),
@@ -304,13 +307,11 @@ impl Job<'_> {
     /// Moves `target` aside and says what it held; `None` when it is gone already. A file that
     /// cannot be read goes back.
     fn set_aside(&self, target: &Path, tag: &Tag) -> Result<Option<(Temp, Displaced)>, SourceError> {
-        let (aside, _) =
-            Temp::create(target, tag, &self.source.serial, None).map_err(|e| SourceError::write(target, e))?;
-        match fs::rename(target, &aside.path) {
-            Ok(()) => {}
+        let aside = match self.take(target, tag) {
+            Ok(aside) => aside,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(SourceError::exchange(target, e)),
-        }
+        };
         (self.manner.between)(Moment::Displaced);
         match self.look_displaced(&aside.path) {
             Ok(displaced) => Ok(Some((aside, displaced))),
@@ -319,6 +320,20 @@ impl Job<'_> {
                 Err(e)
             }
         }
+    }
+
+    fn take(&self, target: &Path, tag: &Tag) -> io::Result<Temp> {
+        let serial = &self.source.serial;
+        if self.manner.atomic {
+            match Temp::take(target, tag, serial, rename_at_once) {
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+                taken => return taken,
+            }
+        }
+        // A file of our own reserves the name, and is replaced.
+        let (aside, _) = Temp::create(target, tag, serial, None)?;
+        fs::rename(target, &aside.path)?;
+        Ok(aside)
     }
 
     /// Gives a file that was set aside its name again, unless a newer one has taken it.

@@ -76,6 +76,24 @@ pub(super) struct Temp {
 }
 
 impl Temp {
+    /// Moves `target` to a temporary name with `rename`, which never replaces: no file need be made first.
+    pub fn take(
+        target: &Path,
+        tag: &Tag,
+        serial: &AtomicU64,
+        rename: fn(&Path, &Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let file = target.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+        loop {
+            let path = target.with_file_name(tag.name(&file, serial.fetch_add(1, Ordering::Relaxed)));
+            match rename(target, &path) {
+                Ok(()) => return Ok(Temp { path, keep: false }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// Creates an empty file under a name of its own beside `target`, with the mode of `like`.
     pub fn create(target: &Path, tag: &Tag, serial: &AtomicU64, like: Option<&Metadata>) -> io::Result<(Self, File)> {
         let file = target.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();

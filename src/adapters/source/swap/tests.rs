@@ -94,6 +94,23 @@ fn an_edit_that_comes_between_wins_whole() {
     }
 }
 
+/// Reading what was displaced cannot show a write still to come; the lease can.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_editor_that_has_the_file_open_and_writes_after_the_swap_wins() {
+    use std::io::Write;
+    for (atomic, new) in [(true, Some(NEW)), (true, None), (false, Some(NEW)), (false, None)] {
+        let f = Fixture::new();
+        let path = f.write("a.yaml", OLD);
+        let mut editor = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let ended = swap_alone(&f, atomic, Some(OLD), new);
+        assert_eq!(ended, Swap::Moved(Some(digest(OLD))));
+        editor.set_len(0).unwrap();
+        editor.write_all(EDITED.as_bytes()).unwrap();
+        assert_eq!((f.read("a.yaml").as_str(), f.names().len()), (EDITED, 1));
+    }
+}
+
 #[test]
 fn a_second_save_while_the_first_is_put_back_wins() {
     let f = Fixture::new();

@@ -68,6 +68,13 @@ fn no_save_by_rename_is_lost() {
 #[cfg(target_os = "linux")]
 #[test]
 fn no_save_in_place_is_lost() {
+    use std::io::Write;
     let f = Fixture::new();
-    race(&f, &|n| drop(f.write("a.yaml", &format!("save {n} end\n"))));
+    race(&f, &|n| {
+        let mut file = std::fs::OpenOptions::new().write(true).open(f.path("schedules/noop/a.yaml")).unwrap();
+        // Most swaps of the race begin after the editor has opened the file and before it writes.
+        std::thread::sleep(Duration::from_micros(200));
+        file.set_len(0).unwrap();
+        file.write_all(format!("save {n} end\n").as_bytes()).unwrap();
+    });
 }

@@ -5,4 +5,12 @@ pub mod core;
 
 pub mod adapters;
 
+pub mod settings;
+
+pub mod telemetry;
+
+pub mod app;
+
+pub mod http;
+
 pub mod sandbox;

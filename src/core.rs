@@ -12,3 +12,5 @@ pub mod audit;
 pub mod plan;
 
 pub mod fleet;
+
+pub mod access;

@@ -13,4 +13,6 @@ pub mod app;
 
 pub mod tasks;
 
+pub mod http;
+
 pub mod sandbox;

@@ -1,0 +1,118 @@
+//! The outer API: router, access, errors, one file per resource. Holds no policy; every decision
+//! is `core`'s and every deed the `App`'s.
+
+mod problem;
+
+mod table;
+
+mod query;
+
+mod body;
+
+mod extract;
+
+mod cursor;
+
+mod access;
+
+mod idempotency;
+
+mod browser;
+
+mod request_log;
+
+mod schedule;
+
+mod status;
+
+mod audit;
+
+mod export;
+
+mod ops;
+
+mod brake;
+
+mod analytics;
+
+mod system;
+
+mod openapi;
+
+mod docs;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::serve::ListenerExt as _;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::{CompressionLayer, CompressionLevel};
+
+use crate::app::App;
+use table::Route;
+
+/// How long requests under way may take to end once the program is to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Every route, in the order in which the API pages show them. The router and the OpenAPI
+/// document are both made from this list.
+fn routes() -> Vec<Route> {
+    let mut all = schedule::routes();
+    all.extend(status::routes());
+    all.extend(audit::routes());
+    all.extend(ops::routes());
+    all.extend(brake::routes());
+    all.extend(analytics::routes());
+    all.extend(system::routes());
+    all.extend(docs::routes());
+    all
+}
+
+/// The whole API over `app`. Serve it with connect info (`SocketAddr`): a request whose peer is
+/// not known is treated as one from an untrusted peer.
+pub fn router(app: Arc<App>) -> Router {
+    let in_flight = idempotency::InFlight::default();
+    let mut router = Router::new();
+    for route in routes() {
+        router = route.mount(router, &app, &in_flight);
+    }
+    router
+        .fallback(problem::unknown_path)
+        .method_not_allowed_fallback(problem::unknown_method)
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), browser::protect))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn_with_state(app.clone(), request_log::record))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .with_state(app)
+}
+
+/// Serves until `app.shutdown` fires; then takes no more connections and lets requests under way
+/// end, for ten seconds at most.
+pub async fn serve(listener: tokio::net::TcpListener, app: Arc<App>) -> std::io::Result<()> {
+    let shutdown = app.shutdown.clone();
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    // Answers are small and complete: waiting to fill a packet would only delay them.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(component = "http", %error, "could not set TCP_NODELAY");
+        }
+    });
+    let stop = shutdown.clone();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
+    let limit = async move {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = limit => {
+            tracing::warn!(component = "http", "requests still under way after {DRAIN_LIMIT:?} are cut off");
+            Ok(())
+        }
+    }
+}

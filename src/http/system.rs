@@ -1,0 +1,130 @@
+//! What machines ask: probes, version and features, metrics.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ops::is_well;
+use super::table::Route;
+use crate::app::App;
+
+/// What works in this version, and nothing else.
+const FEATURES: [&str; 16] = [
+    "schedules",
+    "pause_resume",
+    "run_now",
+    "status_paging",
+    "audit",
+    "audit_export",
+    "audit_verify",
+    "drift",
+    "diff",
+    "apply",
+    "brake",
+    "analytics",
+    "idempotency",
+    "etags",
+    "metrics",
+    "openapi",
+];
+
+const API_VERSION: &str = "1";
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Probe {
+    pub status: String,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Meta {
+    /// Only what works.
+    pub features: Vec<String>,
+    /// The program's version.
+    pub version: String,
+    pub api_version: String,
+    pub service: String,
+}
+
+pub fn routes() -> Vec<Route> {
+    let public = |route: Route| route.under("System", "http").loose();
+    vec![
+        public(Route::get("/healthz", healthz))
+            .says("Liveness probe", "Answers while the process serves.")
+            .answers::<Probe>(200, "`healthy`."),
+        public(Route::get("/readyz", readyz))
+            .says("Readiness probe", "Whether requests should be sent here.")
+            .answers::<Probe>(200, "`ready`.")
+            .answers::<Probe>(503, "`not_ready`: starting, stopping, or without a working store or scheduler."),
+        public(Route::get("/health", plain_health))
+            .says("Health, in the older form", "Answers while the process serves.")
+            .answers::<Probe>(200, "`ok`."),
+        public(Route::get("/meta", meta))
+            .says("Version and features", "Names what works in this version.")
+            .answers::<Meta>(200, "Version and features."),
+        public(Route::get("/metrics", metrics)).says("Metrics", "For Prometheus.").answers_media(
+            200,
+            "text/plain",
+            "Prometheus' text format.",
+        ),
+    ]
+}
+
+fn probe(status: &str) -> Json<Probe> {
+    Json(Probe { status: status.to_owned() })
+}
+
+async fn healthz() -> Json<Probe> {
+    probe("healthy")
+}
+
+async fn plain_health() -> Json<Probe> {
+    probe("ok")
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let health = app.health().await;
+    let is_ready = !app.shutdown.is_cancelled() && health.db.status == 1 && health.scheduler.status == 1;
+    if is_ready {
+        probe("ready").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, probe("not_ready")).into_response()
+    }
+}
+
+async fn meta() -> Json<Meta> {
+    Json(Meta {
+        features: FEATURES.map(str::to_owned).to_vec(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: API_VERSION.to_owned(),
+        service: "command-center".to_owned(),
+    })
+}
+
+/// Gauges are brought up to date by the scrape that reads them.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let health = app.health().await;
+    app.metrics.set_health(is_well(&health));
+    #[expect(clippy::cast_precision_loss, reason = "no server runs for 2^53 seconds")]
+    app.metrics.set_uptime(health.uptime_sec as f64);
+    app.metrics.set_running(health.scheduler.running);
+    for state in ["synced", "pending", "drifted", "invalid", "held"] {
+        app.metrics.set_schedules(state, health.drift.sync.get(state).copied().unwrap_or(0));
+    }
+    let mut wal = app.settings.dsn.clone().into_os_string();
+    wal.push("-wal");
+    app.metrics.set_sizes(size(&app.settings.dsn).await, size(Path::new(&wal)).await, None);
+    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(CONTENT_TYPE, media)], app.metrics.render()).into_response()
+}
+
+/// A file's size in bytes, 0 when there is none.
+async fn size(path: &Path) -> u64 {
+    tokio::fs::metadata(path).await.map_or(0, |meta| meta.len())
+}

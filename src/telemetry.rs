@@ -1,4 +1,7 @@
 //! What the program says of itself: metrics for Prometheus, log lines for people and machines.
 
-/// Counters, gauges and histograms, registered once and passed explicitly.
-pub struct Metrics;
+mod logging;
+mod metrics;
+
+pub use logging::{LogFormat, LogLevel, UnknownLogSetting, init_logging};
+pub use metrics::Metrics;

@@ -1,0 +1,441 @@
+//! Counters, gauges and histograms under the names that contract part 8 freezes.
+//! A registry of its own, handed around; all families stand at zero on a fresh start.
+
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, Result, TextEncoder,
+};
+
+use crate::core::audit::operation;
+use crate::core::model::Connector;
+
+/// The label of every tenant beyond the limit.
+const OTHER: &str = "other";
+
+/// What an operator can do to a schedule, as `aetherlink_local_actions_total` calls it.
+const ACTIONS: [&str; 5] = ["schedule", "pause", "resume", "run-now", "delete"];
+
+const SYNC_STATES: [&str; 5] = ["synced", "pending", "drifted", "invalid", "held"];
+
+/// Methods that get a label of their own; a caller may send any word as a method.
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+const OPERATIONS: [&str; 18] = [
+    operation::CREATED,
+    operation::UPDATED,
+    operation::DELETED,
+    operation::PAUSED,
+    operation::RESUMED,
+    operation::FORCE_RUN,
+    operation::INTERRUPTED,
+    operation::DRIFT_DETECTED,
+    operation::DRIFT_REPAIRED,
+    operation::FILE_INVALID,
+    operation::FILE_RECOVERED,
+    operation::PRUNE_HELD,
+    operation::WRITE_DISPLACED,
+    operation::PLAN_CONFIRMED,
+    operation::BRAKE_PULLED,
+    operation::BRAKE_RELEASED,
+    operation::ACCESS_REFUSED,
+    operation::RESTART_REQUESTED,
+];
+
+/// Bounds in seconds for what takes between a tenth of a millisecond and ten seconds.
+const QUICK: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Bounds in seconds for an import: a page of a CRM takes a while, a first import many pages.
+const SLOW: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
+
+/// Everything `/metrics` shows. Cheap to update from any thread; never panics.
+pub struct Metrics {
+    registry: Registry,
+    tenants: TenantLabels,
+    scheduled_imports: IntCounterVec,
+    local_actions: IntCounterVec,
+    events: IntCounterVec,
+    api_requests: IntCounterVec,
+    errors: IntCounter,
+    access_refused: IntCounterVec,
+    runs: IntCounterVec,
+    slots_skipped: IntCounterVec,
+    persisted: IntCounterVec,
+    analytics_queries: IntCounter,
+    request_duration: HistogramVec,
+    fire_lateness: Histogram,
+    import_duration: HistogramVec,
+    reconcile_duration: Histogram,
+    convergence: Histogram,
+    health: IntGauge,
+    uptime: Gauge,
+    schedules: IntGaugeVec,
+    running: IntGauge,
+    database_bytes: IntGauge,
+    wal_bytes: IntGauge,
+    disk_free_bytes: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers every family. The first `tenant_limit` tenants get labels of their own.
+    ///
+    /// # Errors
+    /// When two families take the same name: a mistake in this file, never in the input.
+    pub fn new(tenant_limit: usize) -> Result<Metrics> {
+        let make = Maker(Registry::new());
+        let metrics = Metrics {
+            tenants: TenantLabels { limit: tenant_limit, known: RwLock::default() },
+            scheduled_imports: make.counters(
+                "aetherlink_acculynx_scheduled_imports_total",
+                "Imports that the schedule started, run-now left out",
+                &["tenant"],
+            )?,
+            local_actions: make.counters("aetherlink_local_actions_total", "Actions of operators", &["tenant", "action"])?,
+            events: make.counters("command_center_events_total", "Events published", &["event_type", "severity"])?,
+            api_requests: make.counters(
+                "command_center_api_requests_total",
+                "API requests by route template",
+                &["method", "endpoint", "status"],
+            )?,
+            errors: make.counter("errors_total", "Errors in handling requests, runs and reconciles")?,
+            access_refused: make.counters("command_center_access_refused_total", "Requests refused", &["reason"])?,
+            runs: make.counters(
+                "command_center_scheduler_runs_total",
+                "Runs that ended, run-now included",
+                &["connector", "outcome"],
+            )?,
+            slots_skipped: make.counters(
+                "command_center_scheduler_slots_skipped_total",
+                "Slots that passed without a run",
+                &["reason"],
+            )?,
+            persisted: make.counters("command_center_persistence_operations_total", "Durable commits", &["operation"])?,
+            analytics_queries: make.counter("command_center_analytics_queries_total", "Analytics queries answered")?,
+            request_duration: make.histograms(
+                "command_center_api_request_duration_seconds",
+                "From a request's arrival to its answer",
+                &["method", "endpoint"],
+                &QUICK,
+            )?,
+            fire_lateness: make.histogram(
+                "command_center_fire_lateness_seconds",
+                "From a run's due time to its start",
+                &QUICK,
+            )?,
+            import_duration: make.histograms(
+                "command_center_import_duration_seconds",
+                "Length of an import",
+                &["connector"],
+                &SLOW,
+            )?,
+            reconcile_duration: make.histogram(
+                "command_center_reconcile_duration_seconds",
+                "Length of a full reconcile",
+                &QUICK,
+            )?,
+            convergence: make.histogram(
+                "command_center_convergence_seconds",
+                "From noticing a change to having applied it",
+                &QUICK,
+            )?,
+            health: make.gauge("command_center_health", "1 while every section of /ops/health is well")?,
+            uptime: make.seconds("command_center_uptime_seconds", "Time since the program started")?,
+            schedules: make.gauges("command_center_schedules", "Schedules by sync state", &["sync"])?,
+            running: make.gauge("command_center_runs_in_flight", "Imports running now")?,
+            database_bytes: make.gauge("command_center_database_bytes", "Size of the database file")?,
+            wal_bytes: make.gauge("command_center_database_wal_bytes", "Size of the database's write-ahead log")?,
+            disk_free_bytes: make.gauge("command_center_disk_free_bytes", "Free space where the database lies")?,
+            registry: make.0,
+        };
+        metrics.start_at_zero()?;
+        Ok(metrics)
+    }
+
+    /// A labelled family shows nothing until a label set was used; rates and alerts need a zero to
+    /// start from.
+    fn start_at_zero(&self) -> Result<()> {
+        self.scheduled_imports.get_metric_with_label_values(&[OTHER])?;
+        for action in ACTIONS {
+            self.local_actions.get_metric_with_label_values(&[OTHER, action])?;
+        }
+        for operation in OPERATIONS {
+            self.events.get_metric_with_label_values(&[operation, "info"])?;
+        }
+        self.api_requests.get_metric_with_label_values(&["GET", "/ops/health", "200"])?;
+        self.request_duration.get_metric_with_label_values(&["GET", "/ops/health"])?;
+        self.access_refused.get_metric_with_label_values(&["missing_role"])?;
+        self.slots_skipped.get_metric_with_label_values(&["overlap"])?;
+        self.persisted.get_metric_with_label_values(&["apply"])?;
+        for connector in Connector::ALL {
+            self.import_duration.get_metric_with_label_values(&[connector.as_str()])?;
+            for outcome in ["ok", "failed"] {
+                self.runs.get_metric_with_label_values(&[connector.as_str(), outcome])?;
+            }
+        }
+        for state in SYNC_STATES {
+            self.schedules.get_metric_with_label_values(&[state])?;
+        }
+        let make = Maker(self.registry.clone());
+        // Replication is off and there are no webhooks yet: constant zeros under their final names.
+        make.counter("command_center_replication_entries_total", "Entries sent to the replica")?;
+        let deliveries = make.counters("command_center_deliveries_total", "Webhook deliveries", &["status"])?;
+        for status in ["success", "failed", "pending"] {
+            deliveries.get_metric_with_label_values(&[status])?;
+        }
+        Ok(())
+    }
+
+    /// All families in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(component = "metrics", %error, "could not render the metrics");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// A run that the schedule started.
+    pub fn scheduled_import(&self, tenant: &str) {
+        self.tenants.with(tenant, |tenant| self.scheduled_imports.with_label_values(&[tenant]).inc());
+    }
+
+    /// An operator's action: `schedule`, `pause`, `resume`, `run-now` or `delete`.
+    pub fn local_action(&self, tenant: &str, action: &str) {
+        self.tenants.with(tenant, |tenant| self.local_actions.with_label_values(&[tenant, action]).inc());
+    }
+
+    /// An event of a type (an audit operation's name) and a severity (`info`, `warning`, `error`).
+    pub fn event(&self, event_type: &str, severity: &str) {
+        self.events.with_label_values(&[event_type, severity]).inc();
+    }
+
+    /// An answered request; `endpoint` is the route's template, never the raw path.
+    pub fn api_request(&self, method: &str, endpoint: &str, status: u16, seconds: f64) {
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER);
+        self.api_requests.with_label_values(&[method, endpoint, &status.to_string()]).inc();
+        self.request_duration.with_label_values(&[method, endpoint]).observe(length(seconds));
+    }
+
+    pub fn error(&self) {
+        self.errors.inc();
+    }
+
+    /// A refused request; `reason` is one of a few fixed words.
+    pub fn access_refused(&self, reason: &str) {
+        self.access_refused.with_label_values(&[reason]).inc();
+    }
+
+    pub fn fire_lateness(&self, seconds: f64) {
+        self.fire_lateness.observe(length(seconds));
+    }
+
+    pub fn import_duration(&self, connector: &str, seconds: f64) {
+        self.import_duration.with_label_values(&[connector]).observe(length(seconds));
+    }
+
+    pub fn reconcile_duration(&self, seconds: f64) {
+        self.reconcile_duration.observe(length(seconds));
+    }
+
+    pub fn convergence(&self, seconds: f64) {
+        self.convergence.observe(length(seconds));
+    }
+
+    pub fn run_finished(&self, connector: &str, ok: bool) {
+        self.runs.with_label_values(&[connector, if ok { "ok" } else { "failed" }]).inc();
+    }
+
+    /// A slot that passed without a run; `reason` is one of a few fixed words.
+    pub fn slot_skipped(&self, reason: &str) {
+        self.slots_skipped.with_label_values(&[reason]).inc();
+    }
+
+    /// A durable commit of a kind (`apply`, `claim`, `complete`, …).
+    pub fn persisted(&self, operation: &str) {
+        self.persisted.with_label_values(&[operation]).inc();
+    }
+
+    pub fn analytics_query(&self) {
+        self.analytics_queries.inc();
+    }
+
+    pub fn set_health(&self, up: bool) {
+        self.health.set(i64::from(up));
+    }
+
+    pub fn set_uptime(&self, seconds: f64) {
+        self.uptime.set(seconds);
+    }
+
+    pub fn set_schedules(&self, sync_state: &str, count: u64) {
+        self.schedules.with_label_values(&[sync_state]).set(gauge_value(count));
+    }
+
+    /// Bytes of the database, of its write-ahead log, and free on its disk; an unknown one stays.
+    pub fn set_sizes(&self, database: u64, wal: u64, disk_free: Option<u64>) {
+        self.database_bytes.set(gauge_value(database));
+        self.wal_bytes.set(gauge_value(wal));
+        if let Some(free) = disk_free {
+            self.disk_free_bytes.set(gauge_value(free));
+        }
+    }
+
+    pub fn set_running(&self, count: u64) {
+        self.running.set(gauge_value(count));
+    }
+}
+
+/// One value that is no length would spoil a histogram's sum for good.
+fn length(seconds: f64) -> f64 {
+    if seconds.is_finite() { seconds.max(0.0) } else { 0.0 }
+}
+
+fn gauge_value(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The tenants that have labels of their own: the first ones seen, so that a fleet of any size
+/// costs a bounded number of series.
+struct TenantLabels {
+    limit: usize,
+    known: RwLock<HashSet<Box<str>>>,
+}
+
+impl TenantLabels {
+    fn with(&self, tenant: &str, count: impl FnOnce(&str)) {
+        let label = if self.admits(tenant) { tenant } else { OTHER };
+        count(label);
+    }
+
+    fn admits(&self, tenant: &str) -> bool {
+        {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            if known.contains(tenant) {
+                return true;
+            }
+            if known.len() >= self.limit {
+                return false;
+            }
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have taken the last place between the two locks.
+        if known.len() < self.limit {
+            known.insert(tenant.into());
+        }
+        known.contains(tenant)
+    }
+}
+
+/// Makes families and registers them.
+struct Maker(Registry);
+
+impl Maker {
+    fn add<T: Collector + Clone + 'static>(&self, family: T) -> Result<T> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Gauge> {
+        self.add(Gauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram> {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec()))?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> Result<HistogramVec> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), labels)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value of the line that starts with `series`.
+    fn value(text: &str, series: &str) -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    #[test]
+    fn every_frozen_name_stands_at_zero_on_a_fresh_start() {
+        let text = Metrics::new(1000).unwrap().render();
+        for series in [
+            "aetherlink_acculynx_scheduled_imports_total{tenant=\"other\"}",
+            "aetherlink_local_actions_total{action=\"pause\",tenant=\"other\"}",
+            "command_center_health",
+            "command_center_uptime_seconds",
+            "command_center_events_total{event_type=\"scheduler.schedule.created\",severity=\"info\"}",
+            "command_center_api_requests_total{endpoint=\"/ops/health\",method=\"GET\",status=\"200\"}",
+            "errors_total",
+            "command_center_api_request_duration_seconds_count{endpoint=\"/ops/health\",method=\"GET\"}",
+            "command_center_fire_lateness_seconds_count",
+            "command_center_import_duration_seconds_count{connector=\"acculynx\"}",
+            "command_center_reconcile_duration_seconds_count",
+            "command_center_convergence_seconds_count",
+            "command_center_persistence_operations_total{operation=\"apply\"}",
+            "command_center_scheduler_runs_total{connector=\"acculynx\",outcome=\"ok\"}",
+            "command_center_analytics_queries_total",
+            "command_center_replication_entries_total",
+            "command_center_deliveries_total{status=\"failed\"}",
+            "command_center_disk_free_bytes",
+            "command_center_database_bytes",
+            "command_center_database_wal_bytes",
+        ] {
+            assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
+        }
+        let nonzero = text.lines().find(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+        assert_eq!(nonzero, None);
+    }
+
+    #[test]
+    fn tenants_beyond_the_limit_share_one_label() {
+        let metrics = Metrics::new(2).unwrap();
+        for tenant in ["a", "b", "c", "d", "a"] {
+            metrics.scheduled_import(tenant);
+        }
+        metrics.local_action("b", "pause");
+        metrics.local_action("d", "pause");
+        let text = metrics.render();
+        let imports = |tenant: &str| {
+            value(&text, &format!("aetherlink_acculynx_scheduled_imports_total{{tenant=\"{tenant}\"}}"))
+        };
+        assert_eq!((imports("a"), imports("b"), imports("other")), (Some(2.0), Some(1.0), Some(2.0)));
+        assert_eq!((imports("c"), imports("d")), (None, None));
+        let paused = |tenant: &str| {
+            value(&text, &format!("aetherlink_local_actions_total{{action=\"pause\",tenant=\"{tenant}\"}}"))
+        };
+        assert_eq!((paused("b"), paused("other"), paused("d")), (Some(1.0), Some(1.0), None));
+    }
+
+    #[test]
+    fn odd_labels_are_counted_and_cost_no_series_of_their_own() {
+        let metrics = Metrics::new(0).unwrap();
+        metrics.scheduled_import("a\"\n\\");
+        metrics.api_request("BREW", "/ops/ping", 405, 0.001);
+        metrics.api_request("CHURN", "/ops/ping", 405, f64::NAN);
+        let text = metrics.render();
+        let series = "command_center_api_requests_total{endpoint=\"/ops/ping\",method=\"other\",status=\"405\"}";
+        assert_eq!(value(&text, series), Some(2.0));
+        assert_eq!(value(&text, "aetherlink_acculynx_scheduled_imports_total{tenant=\"other\"}"), Some(1.0));
+    }
+}

@@ -6,3 +6,9 @@ pub mod core;
 pub mod adapters;
 
 pub mod sandbox;
+
+pub mod settings;
+
+pub mod telemetry;
+
+pub mod cli;

@@ -2,7 +2,7 @@
 
 mod keys;
 mod load;
-mod values;
+pub(crate) mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -108,10 +108,7 @@ impl Default for Settings {
             metric_tenants: 1000,
             debounce: Duration::from_millis(50),
             poll_interval: None,
-            acculynx: ConnectorDefaults {
-                base_url: Some("https://api.acculynx.com/api/v2".into()),
-                api_key: None,
-            },
+            acculynx: ConnectorDefaults { base_url: Some("https://api.acculynx.com/api/v2".into()), api_key: None },
             replication_url: None,
             log_level: LogLevel::default(),
             log_format: None,

@@ -13,8 +13,10 @@ use crate::adapters::connectors::Secret;
 
 /// One setting.
 pub struct Key {
-    /// Its key in the file given with `--config`; with dashes, its flag.
+    /// Its key in the file given with `--config`.
     pub name: &'static str,
+    /// Its flag on the command line, without the leading dashes.
+    pub flag: &'static str,
     /// Its environment variable.
     pub env: &'static str,
     /// The word for its value in the help.
@@ -32,13 +34,14 @@ pub struct Key {
 impl Key {
     const fn new(
         name: &'static str,
+        flag: &'static str,
         env: &'static str,
         value: &'static str,
         help: &'static str,
         set: fn(&mut Settings, &str) -> Result<(), String>,
         show: fn(&Settings) -> String,
     ) -> Key {
-        Key { name, env, value, help, secret: false, list: false, set, show }
+        Key { name, flag, env, value, help, secret: false, list: false, set, show }
     }
 
     const fn of_list(self) -> Key {
@@ -47,11 +50,6 @@ impl Key {
 
     const fn of_secret(self) -> Key {
         Key { secret: true, ..self }
-    }
-
-    /// Its flag on the command line, without the leading dashes.
-    pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
     }
 }
 
@@ -62,6 +60,7 @@ const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 pub static KEYS: &[Key] = &[
     Key::new(
         "addr",
+        "addr",
         "COMMAND_CENTER_ADDR",
         "HOST:PORT",
         "Where the server listens",
@@ -70,6 +69,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "desired_dir",
+        "desired-dir",
         "COMMAND_CENTER_DESIRED_DIR",
         "DIR",
         "The directory of YAML files that says what is to run",
@@ -78,6 +78,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "data_dir",
+        "data-dir",
         "COMMAND_CENTER_DATA_DIR",
         "DIR",
         "Where the program keeps what it writes",
@@ -92,6 +93,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "store",
+        "store",
         "COMMAND_CENTER_STORE",
         "ENGINE",
         "The store's engine: sqlite",
@@ -104,6 +106,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "dsn",
+        "dsn",
         "COMMAND_CENTER_DSN",
         "FILE",
         "The database file; command_center.db in the data directory when left out",
@@ -111,6 +114,7 @@ pub static KEYS: &[Key] = &[
         |s| shown(&s.dsn),
     ),
     Key::new(
+        "auth",
         "auth",
         "COMMAND_CENTER_AUTH",
         "MODES",
@@ -120,6 +124,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "trusted_proxies",
+        "trusted-proxies",
         "COMMAND_CENTER_TRUSTED_PROXIES",
         "NETS",
         "Peers whose role headers are believed, as a comma list of addresses and networks",
@@ -129,6 +134,7 @@ pub static KEYS: &[Key] = &[
     .of_list(),
     Key::new(
         "allowed_hosts",
+        "allowed-hosts",
         "COMMAND_CENTER_ALLOWED_HOSTS",
         "HOSTS",
         "Host headers to answer besides loopback names and the bound address, as a comma list",
@@ -138,6 +144,7 @@ pub static KEYS: &[Key] = &[
     .of_list(),
     Key::new(
         "cors_origins",
+        "cors-origins",
         "COMMAND_CENTER_CORS_ORIGINS",
         "ORIGINS",
         "Other sites whose pages may call this server, as a comma list like https://ops.example.com",
@@ -147,6 +154,7 @@ pub static KEYS: &[Key] = &[
     .of_list(),
     Key::new(
         "secrets_dir",
+        "secrets-dir",
         "COMMAND_CENTER_SECRETS_DIR",
         "DIR",
         "Where `api_key: { file: NAME }` is looked up",
@@ -154,6 +162,7 @@ pub static KEYS: &[Key] = &[
         |s| s.secrets_dir.as_deref().map(shown).unwrap_or_default(),
     ),
     Key::new(
+        "git",
         "git",
         "COMMAND_CENTER_GIT",
         "MODE",
@@ -163,6 +172,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "health_interval",
+        "health-interval",
         "COMMAND_CENTER_HEALTH_INTERVAL",
         "SECONDS",
         "Time between full reconciles and self-checks",
@@ -171,6 +181,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "auto_recover",
+        "auto-recover",
         "COMMAND_CENTER_AUTO_RECOVER",
         "BOOL",
         "Restart parts of the program that have stalled",
@@ -179,6 +190,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "scheduler_stall_sec",
+        "scheduler-stall-sec",
         "COMMAND_CENTER_SCHEDULER_STALL_SEC",
         "SECONDS",
         "After how long without progress the scheduler counts as stalled",
@@ -187,6 +199,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "max_snapshots",
+        "max-snapshots",
         "COMMAND_CENTER_MAX_SNAPSHOTS",
         "COUNT",
         "JSON snapshots to keep",
@@ -194,6 +207,7 @@ pub static KEYS: &[Key] = &[
         |s| s.max_snapshots.to_string(),
     ),
     Key::new(
+        "replication",
         "replication",
         "COMMAND_CENTER_REPLICATION",
         "MODE",
@@ -203,6 +217,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "replication_url",
+        "replication-url",
         "COMMAND_CENTER_REPLICATION_URL",
         "URL",
         "Where replication goes; without effect while it is off",
@@ -211,6 +226,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "allow_restart",
+        "allow-restart",
         "COMMAND_CENTER_ALLOW_RESTART",
         "BOOL",
         "Whether POST /ops/restart may restart the program",
@@ -219,6 +235,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "restart_delay_sec",
+        "restart-delay-sec",
         "COMMAND_CENTER_RESTART_DELAY_SEC",
         "SECONDS",
         "Time between the answer to POST /ops/restart and the restart",
@@ -227,6 +244,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "max_concurrent_runs",
+        "max-concurrent-runs",
         "COMMAND_CENTER_MAX_CONCURRENT_RUNS",
         "COUNT",
         "Imports that run at the same time",
@@ -235,6 +253,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "guard_percent",
+        "guard-percent",
         "COMMAND_CENTER_GUARD_PERCENT",
         "PERCENT",
         "Part of the fleet that files may delete or pause within ten minutes without a confirmation",
@@ -243,6 +262,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "guard_min_fleet",
+        "guard-min-fleet",
         "COMMAND_CENTER_GUARD_MIN_FLEET",
         "COUNT",
         "Fleets smaller than this are not judged by percent",
@@ -251,6 +271,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "debounce_ms",
+        "debounce-ms",
         "COMMAND_CENTER_DEBOUNCE_MS",
         "MILLISECONDS",
         "How long an edit waits for more before it is applied",
@@ -259,6 +280,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "poll_interval_sec",
+        "poll-interval-sec",
         "COMMAND_CENTER_POLL_INTERVAL_SEC",
         "SECONDS",
         "Look for edits this often instead of waiting for the system's events, for network file systems; off for never",
@@ -272,6 +294,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "metric_tenants",
+        "metric-tenants",
         "COMMAND_CENTER_METRIC_TENANTS",
         "COUNT",
         "Tenants that get metric labels of their own",
@@ -280,6 +303,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "acculynx_base_url",
+        "acculynx-base-url",
         "COMMAND_CENTER_ACCULYNX_BASE_URL",
         "URL",
         "The AccuLynx API of schedules that name none",
@@ -288,6 +312,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "acculynx_api_key",
+        "acculynx-api-key",
         "COMMAND_CENTER_ACCULYNX_API_KEY",
         "KEY",
         "The AccuLynx key of schedules that name none",
@@ -300,6 +325,7 @@ pub static KEYS: &[Key] = &[
     .of_secret(),
     Key::new(
         "log_level",
+        "log-level",
         "LOG_LEVEL",
         "LEVEL",
         "The least serious log lines to write: debug, info, warning, error",
@@ -308,6 +334,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "log_format",
+        "log-format",
         "COMMAND_CENTER_LOG_FORMAT",
         "FORMAT",
         "How log lines look: json or text; auto is text on a terminal and json otherwise",

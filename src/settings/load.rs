@@ -25,7 +25,7 @@ pub struct Inputs<'a> {
 /// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    Flag(String),
+    Flag(&'static str),
     Environment(&'static str),
     File(PathBuf),
     Default,
@@ -134,7 +134,7 @@ fn given(
     bad: &mut Vec<BadSetting>,
 ) -> Option<(String, Origin)> {
     if let Some(text) = inputs.flags.get(key.name) {
-        return Some((text.clone(), Origin::Flag(key.flag())));
+        return Some((text.clone(), Origin::Flag(key.flag)));
     }
     match (inputs.env)(key.env).map(OsString::into_string) {
         // An empty variable is how compose files and shells say "not set".
@@ -188,7 +188,9 @@ fn read_file(path: &std::path::Path, text: &str, bad: &mut Vec<BadSetting>) -> B
         let mut refuse = |problem| bad.push(BadSetting { place: place.clone(), value: None, problem });
         match KEYS.iter().find(|key| key.name == name) {
             None => refuse(unknown_key(&name)),
-            Some(key) if key.secret => refuse(format!("{name} is a secret; set {} in the environment instead", key.env)),
+            Some(key) if key.secret => {
+                refuse(format!("{name} is a secret; set {} in the environment instead", key.env))
+            }
             Some(key) => match as_text(key, &value) {
                 Ok(Some(text)) => {
                     values.insert(name, text);

@@ -78,7 +78,9 @@ pub(super) fn peer_list(text: &str) -> Result<Vec<IpNet>, String> {
     words(text)
         .map(|word| {
             peer(word).ok_or_else(|| {
-                format!("\"{word}\" is neither an address nor a network; allowed are entries like 10.0.0.7 and 10.0.0.0/8")
+                format!(
+                    "\"{word}\" is neither an address nor a network; allowed are entries like 10.0.0.7 and 10.0.0.0/8"
+                )
             })
         })
         .collect()
@@ -91,8 +93,9 @@ pub(super) fn host_list(text: &str) -> Result<Vec<String>, String> {
             let bare = parsed.filter(|url| {
                 url.path() == "/" && url.query().is_none() && url.fragment().is_none() && !word.contains(['@', '*'])
             });
-            bare.map(|_| word.to_ascii_lowercase())
-                .ok_or_else(|| format!("\"{word}\" is no host; allowed are names like ops.example.com, with or without :PORT"))
+            bare.map(|_| word.to_ascii_lowercase()).ok_or_else(|| {
+                format!("\"{word}\" is no host; allowed are names like ops.example.com, with or without :PORT")
+            })
         })
         .collect()
 }
@@ -122,7 +125,7 @@ pub(super) fn any_url(text: &str) -> Result<String, String> {
 }
 
 /// A URL as it may be shown: without the credentials in it.
-pub(super) fn masked_url(text: &str) -> String {
+pub(crate) fn masked_url(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return "***".into() };
     if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
         return text.to_owned();

@@ -56,13 +56,32 @@ fn every_setting_shows_a_default_that_it_would_take_itself() {
 #[test]
 fn every_variable_of_the_contract_is_known_under_its_name() {
     for name in [
-        "ADDR", "AUTH", "TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "SECRETS_DIR", "GIT", "DESIRED_DIR", "STORE",
-        "DSN", "DATA_DIR", "MAX_SNAPSHOTS", "HEALTH_INTERVAL", "AUTO_RECOVER", "SCHEDULER_STALL_SEC", "REPLICATION",
-        "REPLICATION_URL", "ALLOW_RESTART", "RESTART_DELAY_SEC",
+        "ADDR",
+        "AUTH",
+        "TRUSTED_PROXIES",
+        "ALLOWED_HOSTS",
+        "CORS_ORIGINS",
+        "SECRETS_DIR",
+        "GIT",
+        "DESIRED_DIR",
+        "STORE",
+        "DSN",
+        "DATA_DIR",
+        "MAX_SNAPSHOTS",
+        "HEALTH_INTERVAL",
+        "AUTO_RECOVER",
+        "SCHEDULER_STALL_SEC",
+        "REPLICATION",
+        "REPLICATION_URL",
+        "ALLOW_RESTART",
+        "RESTART_DELAY_SEC",
     ] {
         assert!(KEYS.iter().any(|key| key.env == format!("COMMAND_CENTER_{name}")), "{name}");
     }
     assert!(KEYS.iter().any(|key| key.env == "LOG_LEVEL"));
+    for key in KEYS {
+        assert_eq!(key.flag, key.name.replace('_', "-"));
+    }
 }
 
 #[test]

@@ -16,3 +16,9 @@ pub mod tasks;
 pub mod http;
 
 pub mod sandbox;
+
+pub mod settings;
+
+pub mod telemetry;
+
+pub mod cli;

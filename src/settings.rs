@@ -1,5 +1,9 @@
 //! What the operator can set, with its defaults. Read once at start; passed explicitly after that.
 
+mod keys;
+mod load;
+pub(crate) mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,11 +12,17 @@ use ipnet::IpNet;
 
 use crate::adapters::connectors::Secret;
 use crate::core::plan::GuardPolicy;
+use crate::telemetry::{LogFormat, LogLevel};
+
+pub use keys::{KEYS, Key};
+pub use load::{BadSetting, BadSettings, Inputs, Loaded, Origin, Shown, load};
 
 /// How the settings of one server stand. Contract part 7 names the variables.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub addr: SocketAddr,
+    /// The ways in that are open.
+    pub auth: Vec<AuthMode>,
     pub desired_dir: PathBuf,
     pub data_dir: PathBuf,
     /// The database file.
@@ -41,6 +51,29 @@ pub struct Settings {
     pub poll_interval: Option<Duration>,
     /// What a schedule without `connection` uses.
     pub acculynx: ConnectorDefaults,
+    /// Where replication would go; it may hold credentials.
+    pub replication_url: Option<Secret>,
+    pub log_level: LogLevel,
+    /// `None`: text on a terminal, JSON otherwise.
+    pub log_format: Option<LogFormat>,
+}
+
+/// A way to show who one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Role headers, believed from trusted peers only.
+    Headers,
+    /// API keys. None can be made yet, so that this lets nobody in.
+    Keys,
+}
+
+impl AuthMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuthMode::Headers => "headers",
+            AuthMode::Keys => "keys",
+        }
+    }
 }
 
 /// A connector's connection where a schedule leaves it out.
@@ -56,6 +89,7 @@ impl Default for Settings {
         let loopback = ["127.0.0.0/8", "::1/128"];
         Settings {
             addr: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            auth: vec![AuthMode::Headers, AuthMode::Keys],
             desired_dir: "./desired".into(),
             data_dir: "./data".into(),
             dsn: "./data/command_center.db".into(),
@@ -74,10 +108,10 @@ impl Default for Settings {
             metric_tenants: 1000,
             debounce: Duration::from_millis(50),
             poll_interval: None,
-            acculynx: ConnectorDefaults {
-                base_url: Some("https://api.acculynx.com/api/v2".into()),
-                api_key: None,
-            },
+            acculynx: ConnectorDefaults { base_url: Some("https://api.acculynx.com/api/v2".into()), api_key: None },
+            replication_url: None,
+            log_level: LogLevel::default(),
+            log_format: None,
         }
     }
 }

@@ -93,7 +93,11 @@ impl Metrics {
                 "Imports that the schedule started, run-now left out",
                 &["tenant"],
             )?,
-            local_actions: make.counters("aetherlink_local_actions_total", "Actions of operators", &["tenant", "action"])?,
+            local_actions: make.counters(
+                "aetherlink_local_actions_total",
+                "Actions of operators",
+                &["tenant", "action"],
+            )?,
             events: make.counters("command_center_events_total", "Events published", &["event_type", "severity"])?,
             api_requests: make.counters(
                 "command_center_api_requests_total",
@@ -112,7 +116,11 @@ impl Metrics {
                 "Slots that passed without a run",
                 &["reason"],
             )?,
-            persisted: make.counters("command_center_persistence_operations_total", "Durable commits", &["operation"])?,
+            persisted: make.counters(
+                "command_center_persistence_operations_total",
+                "Durable commits",
+                &["operation"],
+            )?,
             analytics_queries: make.counter("command_center_analytics_queries_total", "Analytics queries answered")?,
             request_duration: make.histograms(
                 "command_center_api_request_duration_seconds",
@@ -416,9 +424,8 @@ mod tests {
         metrics.local_action("b", "pause");
         metrics.local_action("d", "pause");
         let text = metrics.render();
-        let imports = |tenant: &str| {
-            value(&text, &format!("aetherlink_acculynx_scheduled_imports_total{{tenant=\"{tenant}\"}}"))
-        };
+        let imports =
+            |tenant: &str| value(&text, &format!("aetherlink_acculynx_scheduled_imports_total{{tenant=\"{tenant}\"}}"));
         assert_eq!((imports("a"), imports("b"), imports("other")), (Some(2.0), Some(1.0), Some(2.0)));
         assert_eq!((imports("c"), imports("d")), (None, None));
         let paused = |tenant: &str| {

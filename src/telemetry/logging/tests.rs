@@ -38,7 +38,8 @@ fn lines(format: LogFormat, level: LogLevel, log: impl FnOnce()) -> Vec<String> 
 }
 
 fn request() {
-    let span = tracing::info_span!("request", endpoint = "/alerts/{id}", method = "GET", tenant_id = tracing::field::Empty);
+    let span =
+        tracing::info_span!("request", endpoint = "/alerts/{id}", method = "GET", tenant_id = tracing::field::Empty);
     let _entered = span.enter();
     span.record("tenant_id", "acme-corp");
     tracing::info!(
@@ -85,7 +86,8 @@ fn levels_have_the_contracts_names_and_filter() {
         tracing::warn!(target: "hyper::proto", "a library's worry");
     };
     let levels = |level| -> Vec<String> {
-        let level_of = |line: &String| serde_json::from_str::<Value>(line).unwrap()["level"].as_str().unwrap().to_owned();
+        let level_of =
+            |line: &String| serde_json::from_str::<Value>(line).unwrap()["level"].as_str().unwrap().to_owned();
         lines(LogFormat::Json, level, log).iter().map(level_of).collect()
     };
     assert_eq!(levels(LogLevel::Debug), ["ERROR", "WARNING", "INFO", "DEBUG", "WARNING"]);

@@ -1,0 +1,200 @@
+//! The command line: one file a command, each a thin layer over the API or the core.
+//! Exit codes: 0 done, 1 the answer is no (invalid, different, tampered, failed), 2 could not do it.
+
+mod apply;
+mod audit;
+mod brake;
+mod client;
+mod diff;
+mod error;
+mod files;
+mod out;
+mod pairs;
+mod sandbox;
+mod schedule;
+mod schema;
+mod serve;
+mod settings_args;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::core::model::{Connector, ScheduleId, Tenant};
+use client::Client;
+use error::CliError;
+
+/// Keeps a fleet of recurring CRM imports equal to a directory of YAML files, and audits every difference.
+#[derive(Debug, Parser)]
+#[command(name = "command-center", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  command-center serve --sandbox        run the sample fleet against a practice AccuLynx
+  command-center validate               check every file below ./desired
+  command-center diff                   what the files would change
+  command-center schedule list          how the fleet is
+
+Exit codes: 0 done; 1 the answer is no (invalid, different, tampered, failed); 2 it could not be done.";
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+struct Global {
+    /// The server to talk to.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "COMMAND_CENTER_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8000"
+    )]
+    server: String,
+    /// How answers are printed; markdown is for diff only.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    output: Output,
+}
+
+impl Global {
+    fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::new(&self.server)?)
+    }
+
+    fn json(&self) -> bool {
+        self.output == Output::Json
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything: reconciler, scheduler and API.
+    Serve(Box<serve::ServeArgs>),
+    /// Run the practice AccuLynx alone.
+    Sandbox(sandbox::SandboxArgs),
+    /// Check schedule files without a server: 0 valid, 1 invalid.
+    Validate(validate::ValidateArgs),
+    /// Show what the files would change: 0 nothing, 1 something, 2 an error or an invalid file.
+    Diff(diff::DiffArgs),
+    /// Reconcile once: 0 done, 1 something is held or invalid.
+    Apply(apply::ApplyArgs),
+    /// See and change schedules through the API.
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Read, check and export the audit log.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// The emergency stop: keeps runs from starting, whatever the files say.
+    Brake(brake::BrakeArgs),
+    /// Write the JSON Schemas of the files, or check that they are current.
+    Schema(schema::SchemaArgs),
+    /// Print the completion script of a shell.
+    #[command(
+        after_help = "Example:\n  command-center completions bash > ~/.local/share/bash-completion/completions/command-center"
+    )]
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// One tenant's schedule.
+#[derive(Clone, Debug, Args)]
+struct Target {
+    tenant: Tenant,
+    #[command(flatten)]
+    connector: ConnectorArg,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ConnectorArg {
+    /// The connector: acculynx or noop.
+    #[arg(long, value_name = "NAME", default_value_t = Connector::Acculynx)]
+    connector: Connector,
+}
+
+impl Target {
+    fn id(&self) -> ScheduleId {
+        ScheduleId::new(self.connector.connector, self.tenant.clone())
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done,
+    /// The answer is no.
+    No,
+    /// It could not be done.
+    Failed,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::No => 1,
+            Exit::Failed => 2,
+        }
+    }
+
+    /// `Done` when it is as asked, `No` when not.
+    fn yes(answer: bool) -> Exit {
+        if answer { Exit::Done } else { Exit::No }
+    }
+}
+
+/// Reads the arguments, does what they ask and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.global.output == Output::Markdown && !matches!(cli.command, Command::Diff(_)) {
+        let message = "markdown is a form of diff's answer only; others take --output text or json";
+        Cli::command().error(clap::error::ErrorKind::InvalidValue, message).exit();
+    }
+    let exit = dispatch(cli).unwrap_or_else(|error| {
+        out::error(&error.to_string(), error.hint().as_deref());
+        Exit::Failed
+    });
+    ExitCode::from(exit.code())
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    let global = cli.global;
+    match cli.command {
+        Command::Serve(args) => serve::serve(*args, &global),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "command-center", &mut script);
+            out::bytes(&script);
+            Ok(Exit::Done)
+        }
+        Command::Validate(args) => validate::validate(&args, &global),
+        Command::Schema(args) => schema::schema(&args, &global),
+        Command::Sandbox(args) => block_on(sandbox::sandbox(args)),
+        Command::Diff(args) => block_on(diff::diff(&args, &global)),
+        Command::Apply(args) => block_on(apply::apply(args, &global)),
+        Command::Schedule(command) => block_on(schedule::schedule(command, &global)),
+        Command::Audit(command) => block_on(audit::audit(command, &global)),
+        Command::Brake(args) => block_on(brake::brake(args, &global)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| CliError::Other(anyhow::anyhow!("cannot start the runtime: {error}")))?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests;

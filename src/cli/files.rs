@@ -1,0 +1,91 @@
+//! Reads the caller's desired directory: what is in it, and what is wrong with it.
+
+use std::path::{Path, PathBuf};
+
+use super::CliError;
+use crate::adapters::source::Source;
+use crate::core::desired::{Diagnostic, Severity};
+use crate::core::model::ScheduleId;
+
+/// The folder below the desired directory that holds the schedules.
+const SCHEDULES: &str = "schedules";
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct DesiredFiles {
+    /// In order of their paths.
+    pub files: Vec<(ScheduleId, Vec<u8>)>,
+    /// Files that cannot be read or are no schedules.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// Reads a whole desired directory.
+///
+/// # Errors
+/// When there is no such directory.
+pub(super) fn read_dir(root: &Path) -> Result<DesiredFiles, CliError> {
+    std::fs::read_dir(root).map_err(CliError::read(root))?;
+    let source = Source::new(root.to_owned());
+    let listing = source.list();
+    let mut read = DesiredFiles::default();
+    read.findings.extend(listing.problems.iter().map(|(path, problem)| finding(path, "unreadable", problem.clone())));
+    read.findings
+        .extend(listing.misplaced.iter().map(|found| finding(&found.path, "misplaced", found.reason.to_string())));
+    for listed in listing.files {
+        match source.read(&listed.id) {
+            Ok(Some((_, bytes))) => read.files.push((listed.id, bytes)),
+            // Deleted since it was listed: as if it had never been there.
+            Ok(None) => {}
+            Err(error) => read.findings.push(finding(&listed.id.file(), "unreadable", error.to_string())),
+        }
+    }
+    read.files.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(read)
+}
+
+/// A finding about a file as a whole.
+pub(super) fn finding(file: &str, code: &str, message: String) -> Diagnostic {
+    Diagnostic {
+        file: file.to_owned(),
+        line: 0,
+        column: 0,
+        severity: Severity::Error,
+        code: code.to_owned(),
+        field: String::new(),
+        message,
+        hint: None,
+    }
+}
+
+/// A path split at the desired directory it lies in: `a/schedules/noop/x.yaml` is `a` and
+/// `schedules/noop/x.yaml`. `None` when no part of it is the schedules' folder.
+pub(super) fn split(path: &Path) -> Option<(PathBuf, String)> {
+    let parts: Vec<_> = path.components().collect();
+    let at = parts.iter().rposition(|part| part.as_os_str() == SCHEDULES)?;
+    let inner: Option<Vec<&str>> = parts.get(at..)?.iter().map(|part| part.as_os_str().to_str()).collect();
+    Some((parts.get(..at)?.iter().collect(), inner?.join("/")))
+}
+
+/// The schedule that a path below the desired directory names.
+pub(super) fn id_of(relative: &str) -> Result<ScheduleId, String> {
+    let name = relative.strip_prefix("schedules/").unwrap_or(relative);
+    let stem = name.strip_suffix(".yaml").ok_or("a schedule's file is schedules/CONNECTOR/TENANT.yaml")?;
+    stem.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_the_schedule() {
+        let check = |path: &str| split(Path::new(path)).map(|(root, inner)| (root.display().to_string(), inner));
+        assert_eq!(check("d/schedules/noop/a.yaml"), Some(("d".into(), "schedules/noop/a.yaml".into())));
+        assert_eq!(check("/schedules/d/schedules"), Some(("/schedules/d".into(), "schedules".into())));
+        assert_eq!(check("d/other/a.yaml"), None);
+        assert_eq!(id_of("schedules/noop/a.yaml").unwrap().to_string(), "noop/a");
+        for bad in ["schedules/noop/a.yml", "schedules/nope/a.yaml", "schedules/a.yaml", "schedules/noop/A.yaml"] {
+            assert!(id_of(bad).is_err(), "{bad}");
+        }
+    }
+}

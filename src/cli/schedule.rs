@@ -1,0 +1,283 @@
+//! `schedule`: everything the API does to schedules, by the API.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Request, route};
+use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs};
+use crate::app::views::{MutationAnswer, RunNowAnswer, ScheduleStatus, ScheduleView};
+
+/// What can be done to schedules.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  command-center schedule list
+  command-center schedule set peakpro interval_sec=300 labels.region=west
+  command-center schedule pause peakpro --reason \"key is being rotated\"
+  command-center schedule run-now peakpro --wait 60")]
+pub(super) enum ScheduleCommand {
+    /// Every schedule and how it is.
+    #[command(after_help = "Example:\n  command-center schedule list --connector noop --output json")]
+    List {
+        #[command(flatten)]
+        connector: ConnectorArg,
+    },
+    /// One schedule as written, as it is meant, and how it is.
+    #[command(after_help = "Example:\n  command-center schedule show peakpro")]
+    Show(Target),
+    /// Change a schedule's file, or make one; keys that are not named stay as they are.
+    Set(SetArgs),
+    /// Keep a schedule from running until it is resumed.
+    #[command(after_help = "Example:\n  command-center schedule pause peakpro --reason \"key is being rotated\"")]
+    Pause(ReasonArgs),
+    /// Let a paused schedule run again.
+    #[command(after_help = "Example:\n  command-center schedule resume peakpro")]
+    Resume(ReasonArgs),
+    /// Import at once, also while paused; exits 1 when the import fails.
+    #[command(after_help = "Example:\n  command-center schedule run-now peakpro --wait 60")]
+    RunNow {
+        #[command(flatten)]
+        target: Target,
+        /// Seconds to wait for the import to end; 0 only starts it.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u32,
+    },
+    /// Remove a schedule and its file; its history and audit stay.
+    #[command(after_help = "Example:\n  command-center schedule delete peakpro")]
+    Delete {
+        #[command(flatten)]
+        target: Target,
+        /// Only when the schedule still has this ETag.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  command-center schedule set peakpro interval_sec=300
+  command-center schedule set peakpro 'cron=*/15 7-18 * * 1-5' timezone=America/Denver
+  command-center schedule set peakpro labels.region=west pause_reason=null
+  command-center schedule set peakpro --json '{\"connection\": {\"api_key\": {\"env\": \"CC_SECRET_PEAKPRO\"}}}'
+
+VALUE has the type YAML gives it; null removes the key, dots reach into mappings.")]
+pub(super) struct SetArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Keys to set.
+    #[arg(value_name = "KEY=VALUE")]
+    pairs: Vec<String>,
+    /// A JSON object to merge in; - reads it from stdin.
+    #[arg(long, value_name = "BODY")]
+    json: Option<String>,
+    /// Only when the schedule still has this ETag.
+    #[arg(long, value_name = "ETAG")]
+    if_match: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReasonArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Why, for the people who find it so.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl ReasonArgs {
+    fn body(&self) -> Value {
+        match &self.reason {
+            Some(reason) => json!({ "reason": reason }),
+            None => json!({}),
+        }
+    }
+}
+
+pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Result<Exit, CliError> {
+    match command {
+        ScheduleCommand::List { connector } => list(&connector, global).await,
+        ScheduleCommand::Show(target) => show(&target, global).await,
+        ScheduleCommand::Set(args) => {
+            let stdin = args.json.as_deref() == Some("-");
+            let json = if stdin { Some(read_stdin()?) } else { args.json };
+            let body = pairs::body(json.as_deref(), &args.pairs)
+                .map_err(|problem| CliError::usage(problem, "see `command-center schedule set --help`"))?;
+            let path = route(args.target.connector.connector, "schedule");
+            mutate(Request::post(path, Value::Object(body)).if_match(args.if_match.as_deref()), &args.target, global)
+                .await
+        }
+        ScheduleCommand::Pause(args) => {
+            let path = route(args.target.connector.connector, "pause");
+            mutate(Request::post(path, args.body()), &args.target, global).await
+        }
+        ScheduleCommand::Resume(args) => {
+            let path = route(args.target.connector.connector, "resume");
+            mutate(Request::post(path, args.body()), &args.target, global).await
+        }
+        ScheduleCommand::RunNow { target, wait } => run_now(&target, wait, global).await,
+        ScheduleCommand::Delete { target, if_match } => {
+            let path = route(target.connector.connector, "schedule");
+            let request = Request::new(reqwest::Method::DELETE, path).if_match(if_match.as_deref());
+            mutate(request, &target, global).await
+        }
+    }
+}
+
+fn read_stdin() -> Result<String, CliError> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(CliError::read(std::path::Path::new("stdin")))?;
+    Ok(text)
+}
+
+#[derive(Deserialize)]
+struct StatusAnswer {
+    schedules: BTreeMap<String, ScheduleStatus>,
+}
+
+async fn list(connector: &ConnectorArg, global: &Global) -> Result<Exit, CliError> {
+    let request = Request::get(route(connector.connector, "schedule/status"));
+    let (answer, raw): (StatusAnswer, _) = global.client()?.ask(request).await?;
+    if global.json() {
+        out::json(&raw);
+    } else if answer.schedules.is_empty() {
+        out::line(&format!("No schedules of {}.", connector.connector));
+    } else {
+        table(&answer.schedules);
+    }
+    Ok(Exit::Done)
+}
+
+fn table(schedules: &BTreeMap<String, ScheduleStatus>) {
+    let rows = schedules.iter().map(|(tenant, status)| row(tenant, status)).collect();
+    out::table(&["TENANT", "EVERY", "STATE", "NEXT", "LAST RUN", "RESULT"], rows);
+}
+
+fn row(tenant: &str, status: &ScheduleStatus) -> Vec<String> {
+    let result = match &status.last_status {
+        None => "-".to_owned(),
+        Some(last) if last.ok => {
+            let stats = last.result.stats;
+            format!(
+                "ok: {} new, {} changed, {} same, {} failed",
+                stats.imported, stats.updated, stats.skipped, stats.failed
+            )
+        }
+        Some(last) => format!("failed ({} in a row): {}", status.consecutive_failures, last.message),
+    };
+    let next = match status.next_run_in_sec {
+        _ if status.running => "running".to_owned(),
+        Some(left) => format!("in {}", humantime::format_duration(Duration::from_secs(left))),
+        None => "-".to_owned(),
+    };
+    vec![
+        tenant.to_owned(),
+        cadence(status),
+        state(status),
+        next,
+        status.last_run_iso.clone().unwrap_or_else(|| "-".to_owned()),
+        result,
+    ]
+}
+
+fn cadence(status: &ScheduleStatus) -> String {
+    match (&status.cron, status.interval_sec) {
+        (Some(cron), _) => format!("{cron} {}", status.timezone.as_deref().unwrap_or("UTC")),
+        (None, Some(interval)) => humantime::format_duration(Duration::from_secs(interval.into())).to_string(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn state(status: &ScheduleStatus) -> String {
+    let mut state = status.sync.clone();
+    if let Some(reason) = &status.sync_reason {
+        state.push_str(&format!(" ({reason})"));
+    }
+    if status.paused {
+        state.push_str(", paused");
+        if let Some(reason) = &status.pause_reason {
+            state.push_str(&format!(": {reason}"));
+        }
+    }
+    state
+}
+
+async fn show(target: &Target, global: &Global) -> Result<Exit, CliError> {
+    let request = Request::get(route(target.connector.connector, "schedule")).tenant(&target.tenant);
+    let (view, raw): (ScheduleView, _) = global.client()?.ask(request).await?;
+    if global.json() {
+        out::json(&raw);
+        return Ok(Exit::Done);
+    }
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let status = &view.status;
+    let next = status.next_run_iso.as_deref().unwrap_or("none");
+    let rows = [
+        ("schedule", target.id().to_string()),
+        ("file", view.file.clone()),
+        ("etag", view.etag.clone()),
+        ("state", state(status)),
+        ("every", cadence(status)),
+        ("next run", next.to_owned()),
+        ("last run", status.last_run_iso.clone().unwrap_or_else(|| "none".to_owned())),
+    ];
+    for (name, value) in rows {
+        out::line(&format!("{name:9} {}", out::clean(&value)));
+    }
+    if let Some(last) = &status.last_status {
+        out::line(&format!("{:9} {}", if last.ok { "result" } else { "failure" }, out::clean(&last.message)));
+    }
+    out::line(&format!("written   {}", out::clean(&pretty(&view.written))));
+    let effective = serde_json::to_value(&view.effective).unwrap_or_default();
+    if effective != view.written {
+        out::line(&format!("effective {}", out::clean(&pretty(&effective))));
+    }
+    Ok(Exit::Done)
+}
+
+/// Sends a change of one schedule and shows the tenant it touched.
+async fn mutate(request: Request<'_>, target: &Target, global: &Global) -> Result<Exit, CliError> {
+    let (answer, raw): (MutationAnswer, _) = global.client()?.ask(request.tenant(&target.tenant)).await?;
+    if global.json() {
+        out::json(&raw);
+        return Ok(Exit::Done);
+    }
+    if answer.schedules.is_empty() {
+        out::line(&format!("{} is gone", target.id()));
+    } else {
+        table(&answer.schedules);
+    }
+    let seqs: Vec<String> = answer.audit.iter().map(i64::to_string).collect();
+    match seqs.as_slice() {
+        [] => out::note("It was so before: nothing was changed."),
+        seqs => out::note(&format!("audit {} (action {})", seqs.join(", "), answer.action_id)),
+    }
+    Ok(Exit::Done)
+}
+
+async fn run_now(target: &Target, wait: u32, global: &Global) -> Result<Exit, CliError> {
+    let spinner = out::spinner("importing");
+    let request = Request::post(route(target.connector.connector, "run-now"), json!({}))
+        .tenant(&target.tenant)
+        .query("wait", Some(wait))
+        .wait(Duration::from_secs(wait.into()));
+    let answered = global.client()?.ask::<RunNowAnswer>(request).await;
+    spinner.finish_and_clear();
+    let (answer, raw) = answered?;
+    if global.json() {
+        out::json(&raw);
+    } else {
+        out::line(&format!(
+            "run {} of {}: {}: {}",
+            answer.run_id,
+            target.id(),
+            answer.state,
+            out::clean(&answer.message)
+        ));
+        table(&answer.schedules);
+    }
+    Ok(Exit::yes(answer.ok))
+}

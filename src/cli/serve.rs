@@ -1,0 +1,141 @@
+//! `serve`: starts the server, waits for its end, and starts it anew when that is asked. The only
+//! place that spawns tasks.
+
+mod restart;
+mod startup;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::settings_args::SettingsArgs;
+use super::{CliError, Exit, Global, out};
+use crate::adapters::clock::Clock;
+use crate::adapters::connectors::Secret;
+use crate::app::App;
+use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
+use crate::settings::{Loaded, Settings};
+use crate::telemetry::{Metrics, init_logging};
+
+/// How long tasks may take to notice the end of the runtime.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  command-center serve --sandbox
+  command-center serve --addr 0.0.0.0:8000 --desired-dir /etc/command-center/desired
+  command-center serve --config command-center.yaml --print-config
+
+A flag wins over the environment, the environment over the file. COMMAND_CENTER_ACCULYNX_API_KEY
+is read from the environment alone.")]
+pub(super) struct ServeArgs {
+    /// Also start a practice AccuLynx on loopback and use it where a schedule names no connection.
+    #[arg(long)]
+    sandbox: bool,
+    /// The sandbox: same seed, same companies.
+    #[arg(long, value_name = "N", requires = "sandbox")]
+    sandbox_seed: Option<u64>,
+    /// The sandbox: jobs each company starts with.
+    #[arg(long, value_name = "N", requires = "sandbox")]
+    sandbox_jobs: Option<u32>,
+    /// The sandbox: contacts each company starts with.
+    #[arg(long, value_name = "N", requires = "sandbox")]
+    sandbox_contacts: Option<u32>,
+    /// A YAML file with settings, by the names that --print-config shows.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print every setting and where it came from, then end.
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Why the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Stopped,
+    /// To be started anew on the same address.
+    Restart(SocketAddr),
+}
+
+pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> {
+    let loaded = args.settings.load(args.config.clone())?;
+    if args.print_config {
+        print_config(&loaded, global);
+        return Ok(Exit::Done);
+    }
+    // Asked now: after an upgrade in place the running program's path no longer names it.
+    let program = restart::Program::current();
+    init_logging(loaded.settings.log_format, loaded.settings.log_level)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(component = "settings", "{warning}");
+    }
+    let sandbox =
+        args.sandbox.then(|| super::sandbox::options(args.sandbox_seed, args.sandbox_jobs, args.sandbox_contacts));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let ending = runtime.block_on(run(loaded.settings, sandbox));
+    runtime.shutdown_timeout(SHUTDOWN_GRACE);
+    match ending? {
+        Ending::Stopped => Ok(Exit::Done),
+        Ending::Restart(addr) => Err(program.restart(addr).into()),
+    }
+}
+
+/// WIRING. Runs the server until it is told to stop or to restart.
+async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow::Result<Ending> {
+    startup::check_data_dir(&settings.data_dir)?;
+    let listener = startup::bind(settings.addr, restart::resumed()).await?;
+    let addr = listener.local_addr().context("the listening socket has no address")?;
+    let clock = Clock::System;
+    let practice_stop = CancellationToken::new();
+    let mut guide = None;
+    if let Some(options) = sandbox {
+        let practice = startup::start_sandbox(options, clock.clone(), practice_stop.clone()).await?;
+        settings.acculynx.base_url = Some(format!("http://{practice}{BASE_PATH}"));
+        settings.acculynx.api_key = Some(Secret(format!("{KEY_PREFIX}{{tenant}}")));
+        guide = Some(startup::guide(addr, practice, &settings));
+    }
+    let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
+    let app = App::start(settings, clock, metrics).await?;
+    stop_on_signals(app.shutdown.clone());
+    tracing::info!(component = "command-center", address = %addr, "listening on http://{addr}");
+    if let Some(guide) = guide {
+        out::note(&guide);
+    }
+    let served = crate::http::serve(listener, app.clone()).await;
+    // A server that failed by itself must take the rest down with it.
+    app.shutdown.cancel();
+    practice_stop.cancel();
+    served.with_context(|| format!("the server on {addr} failed"))?;
+    Ok(if app.restart_asked() { Ending::Restart(addr) } else { Ending::Stopped })
+}
+
+/// The first Ctrl-C or SIGTERM asks for an orderly end, the second ends at once.
+pub(super) fn stop_on_signals(stop: CancellationToken) {
+    tokio::spawn(async move {
+        startup::signal().await;
+        tracing::info!(component = "command-center", "stopping; once more to stop at once");
+        stop.cancel();
+        startup::signal().await;
+        // 128 + SIGINT, as shells count it.
+        std::process::exit(130);
+    });
+}
+
+fn print_config(loaded: &Loaded, global: &Global) {
+    if global.json() {
+        out::json(&json!({ "settings": loaded.shown, "warnings": loaded.warnings }));
+        return;
+    }
+    let rows = loaded.shown.iter().map(|shown| vec![shown.name.to_owned(), shown.value.clone(), shown.from.clone()]);
+    out::table(&["SETTING", "VALUE", "FROM"], rows.collect());
+    loaded.warnings.iter().for_each(|warning| out::warning(warning));
+}

@@ -1,0 +1,176 @@
+//! What comes before the first request: the socket, the data directory, the sandbox, signals.
+//! Each failure is one clear line that says what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::clock::Clock;
+use crate::sandbox::{BASE_PATH, SandboxOptions};
+use crate::settings::Settings;
+
+/// How often a restarted program tries for its address while its predecessor lets go of it.
+const RETRIES: u32 = 50;
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Listens on `addr`, or after a restart on the address it had before.
+pub(super) async fn bind(addr: SocketAddr, resumed: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
+    // Port 0 asks for any free port; a restart keeps the one it was given.
+    let addr = match resumed {
+        Some(before) if addr.port() == 0 => before,
+        _ => addr,
+    };
+    let mut left = if resumed.is_some() { RETRIES } else { 0 };
+    loop {
+        match TcpListener::bind(addr).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {
+                left -= 1;
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            Err(error) => return Err(bind_error(addr, &error)),
+        }
+    }
+}
+
+fn bind_error(addr: SocketAddr, error: &io::Error) -> anyhow::Error {
+    let remedy = "choose another with --addr or COMMAND_CENTER_ADDR";
+    match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!("{addr} is in use by another program; stop that one, or {remedy}"),
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("this user may not listen on {addr}; {remedy} (1024 and up are free)")
+        }
+        io::ErrorKind::AddrNotAvailable => anyhow!("{addr} is no address of this machine; {remedy}"),
+        _ => anyhow!("cannot listen on {addr}: {error}; {remedy}"),
+    }
+}
+
+/// Makes the data directory and tries to write in it.
+pub(super) fn check_data_dir(dir: &Path) -> anyhow::Result<()> {
+    let tried = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
+    tried.map(|_| ()).map_err(|error| {
+        anyhow!(
+            "cannot write in the data directory {}: {error}; make it writable, or choose another with --data-dir or COMMAND_CENTER_DATA_DIR",
+            dir.display()
+        )
+    })
+}
+
+/// Starts the practice AccuLynx on a free port of loopback and says where it is.
+pub(super) async fn start_sandbox(
+    options: SandboxOptions,
+    clock: Clock,
+    stop: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for the practice AccuLynx")?;
+    let addr = listener.local_addr().context("the practice AccuLynx has no address")?;
+    tokio::spawn(async move {
+        if let Err(error) = crate::sandbox::serve(listener, options, clock, stop).await {
+            tracing::error!(component = "sandbox", %error, "the practice AccuLynx failed");
+        }
+    });
+    Ok(addr)
+}
+
+/// Resolves when the program is asked to end.
+pub(super) async fn signal() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a handler the system ends the program by itself.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
+
+/// Where to look and what to try.
+pub(super) fn guide(addr: SocketAddr, practice: SocketAddr, settings: &Settings) -> String {
+    let mut reached = addr;
+    if addr.ip().is_unspecified() {
+        reached.set_ip(if addr.is_ipv6() { [0, 0, 0, 0, 0, 0, 0, 1].into() } else { [127, 0, 0, 1].into() });
+    }
+    let url = format!("http://{reached}");
+    let desired = settings.desired_dir.display();
+    let flags = if reached.port() == 8000 { String::new() } else { format!(" --server {url}") };
+    format!(
+        "
+  Command Center is up, with a practice AccuLynx at http://{practice}{BASE_PATH}
+
+  Look at
+    {url}/api/crm/import/acculynx/schedule/status
+    {url}/ops/health
+    {url}/metrics
+    {url}/docs
+
+  Try
+    edit a file below {desired}/schedules/ and look at the status again
+    command-center diff{flags}
+    command-center schedule list{flags}
+    curl -X POST {url}/api/crm/import/acculynx/pause -H 'x-ops: 1' -H 'x-tenant: TENANT'
+    command-center audit verify{flags}
+
+  Ctrl-C stops it.
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_used_port_is_one_clear_line() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = taken.local_addr().unwrap();
+        let error = bind(addr, None).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{addr} is in use")) && !error.contains('\n'), "{error}");
+        assert!(error.contains("--addr"));
+    }
+
+    #[tokio::test]
+    async fn a_restart_waits_for_its_own_port() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = taken.local_addr().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let waiting = tokio::spawn(async move { bind(any, Some(addr)).await });
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        drop(taken);
+        assert_eq!(waiting.await.unwrap().unwrap().local_addr().unwrap(), addr);
+    }
+
+    #[test]
+    fn a_data_directory_that_cannot_be_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        check_data_dir(&folder.path().join("a/b")).unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = check_data_dir(&file).unwrap_err().to_string();
+        assert!(error.contains("file") && error.contains("--data-dir"), "{error}");
+    }
+
+    #[test]
+    fn the_guide_names_addresses_that_can_be_opened() {
+        let practice = SocketAddr::from(([127, 0, 0, 1], 4000));
+        let guide = guide(SocketAddr::from(([0, 0, 0, 0], 9000)), practice, &Settings::default());
+        assert!(guide.contains("http://127.0.0.1:9000/ops/health") && guide.contains("--server http://127.0.0.1:9000"));
+    }
+}

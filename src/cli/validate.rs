@@ -1,0 +1,148 @@
+//! `validate`: every finding about the files, with the lines it is about. Needs no server.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::files::{DesiredFiles, finding, id_of, read_dir, split};
+use super::{CliError, Exit, Global, out};
+use crate::core::desired::{Diagnostic, Severity, code_frame, parse};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  command-center validate
+  command-center validate desired/schedules/acculynx/peakpro.yaml
+  command-center validate --output json | jq '.diagnostics[].message'")]
+pub(super) struct ValidateArgs {
+    /// Files, or directories with schedules in them; the desired directory when left out.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The desired directory.
+    #[arg(long, value_name = "DIR", env = "COMMAND_CENTER_DESIRED_DIR", default_value = "./desired")]
+    desired_dir: PathBuf,
+}
+
+pub(super) fn validate(args: &ValidateArgs, global: &Global) -> Result<Exit, CliError> {
+    let default = [args.desired_dir.clone()];
+    let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
+    let mut read = DesiredFiles::default();
+    for path in paths {
+        let found = collect(path)?;
+        read.files.extend(found.files);
+        read.findings.extend(found.findings);
+    }
+    let report = Report::of(&read, !global.json());
+    if global.json() {
+        out::json(&json!({
+            "ok": report.errors == 0,
+            "files": report.files,
+            "invalid": report.invalid,
+            "diagnostics": report.diagnostics,
+        }));
+    } else {
+        out::line(&report.summary());
+    }
+    Ok(Exit::yes(report.errors == 0))
+}
+
+/// The schedules at a path: a file's, a desired directory's, or those below a folder within one.
+fn collect(path: &Path) -> Result<DesiredFiles, CliError> {
+    let whole = std::path::absolute(path).map_err(CliError::read(path))?;
+    let kind = std::fs::metadata(path).map_err(CliError::read(path))?;
+    if kind.is_dir() && whole.join("schedules").is_dir() {
+        return read_dir(path);
+    }
+    let Some((root, inner)) = split(&whole) else {
+        if kind.is_dir() {
+            // A directory that has no schedule yet is a valid fleet of none.
+            return read_dir(path);
+        }
+        let message = format!("{} lies in no desired directory", path.display());
+        return Err(CliError::usage(message, "a schedule's file is schedules/CONNECTOR/TENANT.yaml"));
+    };
+    if kind.is_dir() {
+        let below = |file: &str| file.strip_prefix(inner.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        let mut read = read_dir(&root)?;
+        read.files.retain(|(id, _)| below(&id.file()));
+        read.findings.retain(|finding| below(&finding.file));
+        return Ok(read);
+    }
+    let mut read = DesiredFiles::default();
+    match id_of(&inner) {
+        Ok(id) => read.files.push((id, std::fs::read(path).map_err(CliError::read(path))?)),
+        Err(problem) => read.findings.push(finding(&inner, "misplaced", problem)),
+    }
+    Ok(read)
+}
+
+#[derive(Default)]
+struct Report {
+    files: usize,
+    invalid: usize,
+    errors: usize,
+    warnings: usize,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Judges every file; prints each finding as it comes when `print`.
+    fn of(read: &DesiredFiles, print: bool) -> Report {
+        let mut report = Report { files: read.files.len() + read.findings.len(), ..Report::default() };
+        for finding in &read.findings {
+            report.add(vec![finding.clone()], "", print);
+        }
+        let bar = out::bar(read.files.len());
+        for (id, bytes) in &read.files {
+            report.add(parse(id, bytes).diagnostics, &String::from_utf8_lossy(bytes), print);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        report
+    }
+
+    fn add(&mut self, diagnostics: Vec<Diagnostic>, text: &str, print: bool) {
+        let errors = diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
+        self.errors += errors;
+        self.warnings += diagnostics.len() - errors;
+        self.invalid += usize::from(errors > 0);
+        if print {
+            diagnostics.iter().for_each(|found| show(found, text));
+        }
+        self.diagnostics.extend(diagnostics);
+    }
+
+    fn summary(&self) -> String {
+        let s = |count: usize| if count == 1 { "" } else { "s" };
+        let warnings = match self.warnings {
+            0 => String::new(),
+            count => format!(", {count} warning{}", s(count)),
+        };
+        if self.errors == 0 {
+            let verdict = if self.files == 1 { "it is valid" } else { "all are valid" };
+            return out::paint(
+                out::GREEN,
+                &format!("{} file{} checked: {verdict}{warnings}", self.files, s(self.files)),
+            );
+        }
+        let text = format!(
+            "{} file{} checked: {} invalid, {} error{}{warnings}",
+            self.files,
+            s(self.files),
+            self.invalid,
+            self.errors,
+            s(self.errors)
+        );
+        out::paint(out::RED, &text)
+    }
+}
+
+/// Prints a finding over the lines it is about, its head in the colour of its severity.
+pub(super) fn show(diagnostic: &Diagnostic, text: &str) {
+    let style = if diagnostic.severity == Severity::Error { out::RED } else { out::YELLOW };
+    let frame = out::clean(code_frame(diagnostic, text).trim_end());
+    let (head, rest) = frame.split_once('\n').unwrap_or((&frame, ""));
+    out::line(&out::paint(style, head));
+    out::line(rest);
+    out::line("");
+}

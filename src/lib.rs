@@ -17,8 +17,4 @@ pub mod http;
 
 pub mod sandbox;
 
-pub mod settings;
-
-pub mod telemetry;
-
 pub mod cli;

@@ -7,21 +7,32 @@ mod startup;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::settings_args::SettingsArgs;
 use super::{CliError, Exit, Global, out};
 use crate::adapters::clock::Clock;
-use crate::adapters::connectors::Secret;
+use crate::adapters::connectors::acculynx::AccuLynx;
+use crate::adapters::connectors::noop::Noop;
+use crate::adapters::connectors::{Connectors, Secret};
+use crate::adapters::source::WatchGuard;
+use crate::adapters::store::SqliteStore;
 use crate::app::App;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
+use crate::tasks::{Dispatcher, Janitor, Reconciler};
 use crate::telemetry::{Metrics, init_logging};
+
+/// How long imports in flight may take to end by themselves.
+const RUN_GRACE: Duration = Duration::from_secs(10);
 
 /// How long tasks may take to notice the end of the runtime.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -89,7 +100,50 @@ pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> 
     }
 }
 
-/// WIRING. Runs the server until it is told to stop or to restart.
+/// The application and its loops.
+struct Running {
+    app: Arc<App>,
+    loops: TaskTracker,
+    dispatcher: JoinHandle<()>,
+    _watch: Option<WatchGuard>,
+}
+
+impl Running {
+    /// Opens the store, brings the fleet up and starts the loops.
+    async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
+        let store = Arc::new(SqliteStore::open(&settings.dsn)?);
+        let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
+        let connectors = Connectors { acculynx: Arc::new(AccuLynx::new()?), noop: Arc::new(Noop) };
+        let app = App::new(settings, clock, store, connectors, metrics);
+        let reconciler = Reconciler::new(app.clone());
+        let watch = reconciler.watch();
+        app.bring_up().await?;
+        let loops = TaskTracker::new();
+        loops.spawn(reconciler.run());
+        loops.spawn(Janitor::new(app.clone()).run());
+        let (dispatcher, runtime) = (Dispatcher::new(app.clone()), Handle::current());
+        let dispatcher = std::thread::Builder::new()
+            .name("dispatcher".to_owned())
+            .spawn(move || dispatcher.run(&runtime))
+            .context("cannot start the dispatcher's thread")?;
+        Ok(Running { app, loops, dispatcher, _watch: watch })
+    }
+
+    /// Lets runs end, then the loops, then closes the store: nothing is claimed any more, and what
+    /// ended is recorded.
+    async fn stop(self) {
+        let Running { app, loops, dispatcher, .. } = self;
+        app.drain_runs(RUN_GRACE).await;
+        loops.close();
+        loops.wait().await;
+        // It naps for a second at most; a thread that panicked has nothing left to wait for.
+        let _ = tokio::task::spawn_blocking(move || dispatcher.join()).await;
+        let closing = app.store.clone();
+        let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+    }
+}
+
+/// Runs the server until it is told to stop or to restart.
 async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow::Result<Ending> {
     startup::check_data_dir(&settings.data_dir)?;
     let listener = startup::bind(settings.addr, restart::resumed()).await?;
@@ -103,8 +157,8 @@ async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow:
         settings.acculynx.api_key = Some(Secret(format!("{KEY_PREFIX}{{tenant}}")));
         guide = Some(startup::guide(addr, practice, &settings));
     }
-    let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
-    let app = App::start(settings, clock, metrics).await?;
+    let running = Running::start(settings, clock).await?;
+    let app = running.app.clone();
     stop_on_signals(app.shutdown.clone());
     tracing::info!(component = "command-center", address = %addr, "listening on http://{addr}");
     if let Some(guide) = guide {
@@ -113,9 +167,10 @@ async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow:
     let served = crate::http::serve(listener, app.clone()).await;
     // A server that failed by itself must take the rest down with it.
     app.shutdown.cancel();
+    running.stop().await;
     practice_stop.cancel();
     served.with_context(|| format!("the server on {addr} failed"))?;
-    Ok(if app.restart_asked() { Ending::Restart(addr) } else { Ending::Stopped })
+    Ok(if app.is_restarting() { Ending::Restart(addr) } else { Ending::Stopped })
 }
 
 /// The first Ctrl-C or SIGTERM asks for an orderly end, the second ends at once.

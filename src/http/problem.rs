@@ -198,7 +198,8 @@ impl From<AppError> for Problem {
             }
             AppError::Full(detail) => full(detail),
             AppError::Store(error) => error.into(),
-            AppError::Source(detail) => {
+            AppError::Source(error) => {
+                let detail = error.to_string();
                 tracing::error!(component = "http", error = %detail, "the desired directory could not be used");
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,

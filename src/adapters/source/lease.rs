@@ -17,6 +17,7 @@ pub(super) enum Writers {
 }
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[expect(unsafe_code, reason = "no crate offers leases; two calls of fcntl without a pointer")]
 mod imp {
     use super::{File, Writers};
     use std::os::fd::AsRawFd;

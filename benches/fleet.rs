@@ -1,1 +1,17 @@
-fn main() {}
+//! `make bench`: how fast and how small, each figure beside what this machine can do at best, so that
+//! the ratios hold anywhere. Pass names (part of a row's title) to measure only those.
+
+mod support;
+
+use support::Table;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let mut table = Table::new(wanted);
+    support::floors::measure(&mut table);
+    support::scan::measure(&mut table);
+    support::edit::measure(&mut table);
+    support::fire::measure(&mut table);
+    support::api::measure(&mut table);
+    table.print();
+}

@@ -63,6 +63,8 @@ pub struct Put {
     /// The key a lost row had, to be given again.
     pub row: Option<i64>,
     pub spec: RowSpec,
+    /// Of `spec`.
+    pub fingerprint: Fingerprint,
     pub digest: Digest,
     pub content: Vec<u8>,
     pub stamp: u64,

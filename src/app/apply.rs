@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use crate::adapters::store::{Applied, Change, ChangeKind, Intent, Put, StoreResult};
-use crate::core::audit::{Draft, operation};
-use crate::core::fleet::{Member, RowSpec};
+use crate::core::audit::{Draft, Metadata, operation};
+use crate::core::fleet::{Fingerprint, Member, RowSpec};
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
 use crate::core::plan::{Action, FieldChange, Step};
 
@@ -22,18 +22,42 @@ pub(super) struct Planned {
 }
 
 pub(super) enum Effect {
-    Put(Box<NewRow>),
+    Put(Box<Put>),
     Delete,
 }
 
-/// A schedule's row as it is to be.
-pub(super) struct NewRow {
-    pub row: Option<i64>,
-    pub spec: ScheduleSpec,
-    pub digest: Digest,
-    pub content: Vec<u8>,
-    pub stamp: u64,
-    pub next_due: Option<Millis>,
+impl Effect {
+    /// The row for `spec`; its key is `row` where it had one.
+    pub fn put(
+        row: Option<i64>,
+        spec: &ScheduleSpec,
+        content: Vec<u8>,
+        digest: Digest,
+        stamp: u64,
+        next_due: Option<Millis>,
+    ) -> Effect {
+        let spec = RowSpec::of(spec);
+        let fingerprint = spec.fingerprint();
+        Effect::Put(Box::new(Put { row, spec, fingerprint, digest, content, stamp, next_due }))
+    }
+}
+
+/// What memory keeps of a change once it is stored.
+struct Memo {
+    id: ScheduleId,
+    /// `None` after a deletion.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    stamp: u64,
+    content: Digest,
+    applied: Fingerprint,
+    interval_sec: Option<u32>,
+    cron: Option<String>,
+    timezone: Option<String>,
+    paused: bool,
+    next_due: Option<Millis>,
 }
 
 /// The program itself, as it stands in the audit.
@@ -59,26 +83,29 @@ impl App {
             return Ok(Applied::default());
         }
         let now = self.clock.now();
-        let changes = planned.iter().map(change).collect();
+        let memos: Vec<Memo> = planned.iter().map(memo).collect();
+        let steps = planned.iter().flat_map(|plan| &plan.steps);
+        let operations: Vec<&'static str> = steps.map(|step| operation_of(step.action)).collect();
+        let changes = planned.into_iter().map(change).collect();
         let applied = self.store.apply(changes, intent, now).await?;
-        self.remember(&planned, &applied);
-        for step in planned.iter().flat_map(|plan| &plan.steps) {
-            self.metrics.event(operation_of(step.action), "info");
+        self.remember(&memos, &applied);
+        for operation in operations {
+            self.metrics.event(operation, "info");
         }
         self.metrics.persisted("apply");
         Ok(applied)
     }
 
     /// Brings memory up to what is stored and arms the timers.
-    fn remember(&self, planned: &[Planned], applied: &Applied) {
+    fn remember(&self, memos: &[Memo], applied: &Applied) {
         let mut fleet = self.fleet();
-        for (plan, row) in planned.iter().zip(&applied.rows) {
-            let (connector, tenant) = (plan.id.connector, plan.id.tenant.as_str());
-            match &plan.effect {
-                Effect::Put(new) => {
-                    fleet.put(connector, tenant, &member(*row, new));
+        for (memo, row) in memos.iter().zip(&applied.rows) {
+            let (connector, tenant) = (memo.id.connector, memo.id.tenant.as_str());
+            match &memo.kept {
+                Some(kept) => {
+                    fleet.put(connector, tenant, &member(*row, kept));
                 }
-                Effect::Delete => fleet.remove(connector, tenant),
+                None => fleet.remove(connector, tenant),
             }
         }
         drop(fleet);
@@ -86,33 +113,44 @@ impl App {
     }
 }
 
-fn member(row: i64, new: &NewRow) -> Member<'_> {
+fn memo(plan: &Planned) -> Memo {
+    let kept = match &plan.effect {
+        Effect::Delete => None,
+        Effect::Put(put) => Some(Kept {
+            stamp: put.stamp,
+            content: put.digest,
+            applied: put.fingerprint,
+            interval_sec: put.spec.interval_sec,
+            cron: put.spec.cron.clone(),
+            timezone: put.spec.timezone.clone(),
+            paused: put.spec.paused,
+            next_due: put.next_due,
+        }),
+    };
+    Memo { id: plan.id.clone(), kept }
+}
+
+fn member(row: i64, kept: &Kept) -> Member<'_> {
     Member {
         row,
-        stamp: new.stamp,
-        content: new.digest,
-        applied: RowSpec::of(&new.spec).fingerprint(),
-        interval_sec: new.spec.interval_sec,
-        cron: new.spec.cron.as_deref(),
-        timezone: new.spec.timezone.as_deref(),
-        paused: new.spec.paused,
-        next_due: new.next_due,
+        stamp: kept.stamp,
+        content: kept.content,
+        applied: kept.applied,
+        interval_sec: kept.interval_sec,
+        cron: kept.cron.as_deref(),
+        timezone: kept.timezone.as_deref(),
+        paused: kept.paused,
+        next_due: kept.next_due,
     }
 }
 
-fn change(plan: &Planned) -> Change {
-    let kind = match &plan.effect {
-        Effect::Put(new) => ChangeKind::Put(Box::new(Put {
-            row: new.row,
-            spec: RowSpec::of(&new.spec),
-            digest: new.digest,
-            content: new.content.clone(),
-            stamp: new.stamp,
-            next_due: new.next_due,
-        })),
+fn change(plan: Planned) -> Change {
+    let audit = plan.steps.iter().map(|step| step_draft(&plan, step)).collect();
+    let kind = match plan.effect {
+        Effect::Put(put) => ChangeKind::Put(put),
         Effect::Delete => ChangeKind::Delete,
     };
-    Change { id: plan.id.clone(), kind, audit: plan.steps.iter().map(|step| step_draft(plan, step)).collect() }
+    Change { id: plan.id, kind, audit }
 }
 
 fn operation_of(action: Action) -> &'static str {
@@ -140,7 +178,7 @@ fn step_draft(plan: &Planned, step: &Step) -> Draft {
     if let Some((name, text)) = &plan.note {
         metadata.insert((*name).to_owned(), text.clone().into());
     }
-    draft(Some(&plan.id), operation_of(step.action), &caller, &plan.action_id, metadata)
+    draft(Some(&plan.id), operation_of(step.action), &caller, &plan.action_id, Value::Object(metadata))
 }
 
 /// `[{"field":…,"from":…,"to":…}]`
@@ -154,7 +192,7 @@ pub(super) fn draft(
     operation: &'static str,
     caller: &Caller,
     action_id: &str,
-    metadata: Map<String, Value>,
+    metadata: impl Into<Metadata>,
 ) -> Draft {
     Draft {
         tenant: id.map(|id| id.tenant.to_string()).unwrap_or_default(),
@@ -163,14 +201,6 @@ pub(super) fn draft(
         source: caller.source,
         actor: caller.actor.clone(),
         action_id: action_id.to_owned(),
-        metadata,
-    }
-}
-
-/// Metadata from a JSON object literal.
-pub(super) fn metadata(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        other => Map::from_iter([("value".to_owned(), other)]),
+        metadata: metadata.into(),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::App;
-use super::apply::{draft, metadata, new_action_id};
+use super::apply::{draft, new_action_id};
 use super::error::AppError;
 use super::views::BrakeView;
 use crate::adapters::store::Brake;
@@ -39,7 +39,7 @@ impl App {
     ) -> Result<Vec<BrakeView>, AppError> {
         let now = self.clock.now();
         let brake = Brake { scope: name(scope.as_ref()), reason, actor: caller.actor.clone(), since: now };
-        let detail = metadata(json!({"scope": shown(&brake.scope), "reason": brake.reason}));
+        let detail = json!({"scope": shown(&brake.scope), "reason": brake.reason});
         let entry = draft(scope.as_ref(), operation::BRAKE_PULLED, caller, &new_action_id(), detail);
         // In force before it is durable: an emergency does not wait for a disk.
         self.set_brake(brake.clone());
@@ -52,7 +52,7 @@ impl App {
         let name = name(scope.as_ref());
         let pulled = self.brakes.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|b| b.scope == name);
         if pulled {
-            let detail = metadata(json!({"scope": shown(&name)}));
+            let detail = json!({"scope": shown(&name)});
             let entry = draft(scope.as_ref(), operation::BRAKE_RELEASED, caller, &new_action_id(), detail);
             self.store.release_brake(name.clone(), entry, self.clock.now()).await?;
             self.brakes.lock().unwrap_or_else(PoisonError::into_inner).retain(|brake| brake.scope != name);

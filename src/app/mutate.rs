@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::App;
-use super::apply::{Effect, NewRow, Planned, command_center, draft, metadata, new_action_id};
+use super::apply::{Effect, Planned, command_center, draft, new_action_id};
 use super::error::AppError;
 use super::reading::stamp;
 use super::reconcile::Tally;
@@ -143,16 +143,9 @@ impl App {
             (Some(spec), Some(content), Some(digest)) => {
                 let desired = Desired::Present { spec, digest };
                 let planned = plan::plan_schedule(id, desired, observed, false, now);
-                let new = NewRow {
-                    row: row.map(|row| row.row),
-                    spec: spec.clone(),
-                    digest,
-                    content: content.clone(),
-                    // Known only once the file is written; the next pass fills it in.
-                    stamp: 0,
-                    next_due: planned.next_due,
-                };
-                (planned.steps, Effect::Put(Box::new(new)))
+                let row_key = row.map(|row| row.row);
+                // The stamp is known only once the file is written; it is filled in then.
+                (planned.steps, Effect::put(row_key, spec, content.clone(), digest, 0, planned.next_due))
             }
             _ => {
                 let step =
@@ -218,18 +211,11 @@ impl App {
         why: &str,
     ) -> Result<(), AppError> {
         let effect = match row.and_then(|row| Some((row.spec.spec()?, row))) {
-            Some((spec, row)) => Effect::Put(Box::new(NewRow {
-                row: Some(row.row),
-                spec,
-                digest: row.digest,
-                content: row.content,
-                stamp: 0,
-                next_due: row.next_due,
-            })),
+            Some((spec, row)) => Effect::put(Some(row.row), &spec, row.content, row.digest, 0, row.next_due),
             None => Effect::Delete,
         };
         let action_id = new_action_id();
-        let detail = metadata(json!({"taken_back": applied.seqs, "reason": why, "file": id.file()}));
+        let detail = json!({"taken_back": applied.seqs, "reason": why, "file": id.file()});
         let entry = draft(Some(id), operation::WRITE_DISPLACED, &command_center(), &action_id, detail);
         let undo = Planned {
             id: id.clone(),
@@ -308,8 +294,8 @@ fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
     let id = &mutation.id;
     let patch = match &mutation.edit {
         Edit::Merge(patch) => patch.clone(),
-        Edit::Pause { reason } => metadata(json!({"paused": true, "pause_reason": reason})),
-        Edit::Resume { .. } => metadata(json!({"paused": false, "pause_reason": null})),
+        Edit::Pause { reason } => object(json!({"paused": true, "pause_reason": reason})),
+        Edit::Resume { .. } => object(json!({"paused": false, "pause_reason": null})),
         Edit::Delete => return Ok(Outcome { content: None, spec: None }),
     };
     let content = match &base.content {
@@ -323,7 +309,7 @@ fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
         None if matches!(mutation.edit, Edit::Merge(_)) => {
             let merged = desired::merged(&json!({}), &patch);
             desired::check_value(id, &merged).map_err(AppError::Invalid)?;
-            desired::new_document(&metadata(merged))
+            desired::new_document(&object(merged))
         }
         None => return Err(AppError::NotFound(id.clone())),
     };
@@ -333,6 +319,10 @@ fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
         AppError::Invalid(parsed.diagnostics.into_iter().map(error).collect())
     })?;
     Ok(Outcome { content: Some(content), spec: Some(spec) })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    if let Value::Object(fields) = value { fields } else { Map::new() }
 }
 
 /// Resuming what is not paused writes no `paused: false` into a file that had no such key.

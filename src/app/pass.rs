@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::App;
-use super::apply::{Effect, Planned, command_center, draft, file_edit, metadata, new_action_id};
+use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
 use super::error::AppError;
 use super::reading::{settled_stamp, whole_file};
 use super::reconcile::Tally;
@@ -181,7 +181,7 @@ impl App {
             plan.steps.iter_mut().for_each(|step| step.held = None);
         }
         if let Some((digest, caller)) = confirmed.filter(|_| !plans.is_empty()) {
-            let detail = metadata(json!({"digest": digest, "steps": taken.len()}));
+            let detail = json!({"digest": digest, "steps": taken.len()});
             let entry = draft(None, operation::PLAN_CONFIRMED, caller, &new_action_id(), detail);
             self.store.append(vec![entry], self.clock.now()).await?;
         }
@@ -277,7 +277,7 @@ impl App {
             .filter(|step| step.held != Some(HoldReason::Unconfirmed))
             .map(|step| {
                 let reason = step.held.map(|held| held.to_string());
-                let detail = metadata(json!({"action": step.action.as_str(), "reason": reason}));
+                let detail = json!({"action": step.action.as_str(), "reason": reason});
                 draft(Some(&step.id), operation::PRUNE_HELD, &command_center(), &action_id, detail)
             })
             .collect();

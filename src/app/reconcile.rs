@@ -1,15 +1,17 @@
 //! Makes some schedules equal to their files: read, plan, carry out. The full pass and the watcher's
 //! hints both come here; a mutation comes here for a file that was edited before it.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
 use super::App;
-use super::apply::{Effect, NewRow, Planned, command_center, draft, file_edit, metadata, new_action_id};
+use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
 use super::error::AppError;
 use super::reading::{Found, Reading, Valid, is_same_file, read_all};
 use crate::adapters::store::{Problem, ScheduleRow};
 use crate::core::audit::operation;
-use crate::core::desired::Diagnostic;
+use crate::core::desired::{Diagnostic, parse};
 use crate::core::fleet::{Glance, Sync, fingerprint};
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, Desired, Observed, Step};
@@ -26,6 +28,19 @@ pub(super) struct Tally {
     /// Files read and found to be what is applied, to be remembered as such.
     stamps: Vec<(i64, u64)>,
 }
+
+/// A chunk of files, read and planned.
+#[derive(Default)]
+struct Chunk {
+    planned: Vec<Planned>,
+    /// When the files that change something were saved.
+    changed_at: Vec<Millis>,
+    /// Schedules whose file cannot be used.
+    broken: Vec<ScheduleId>,
+}
+
+/// Chunks that may wait for the store while the next is planned.
+const MAX_UNDER_WAY: usize = 3;
 
 impl App {
     /// Reconciles the schedules that a hint named. Deletions are left to the full pass.
@@ -62,8 +77,23 @@ impl App {
     /// Reads and applies; what is destructive is handed back in the tally. The caller holds the gate.
     pub(super) async fn reconcile(&self, ids: Vec<ScheduleId>, tally: &mut Tally) -> Result<(), AppError> {
         let mut chunks = read_all(self.source.clone(), ids, self.clock.now());
-        while let Some(readings) = chunks.recv().await {
-            self.reconcile_chunk(readings, tally).await?;
+        // While one chunk is being committed the next ones are planned.
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = under_way.next() => done?,
+                readings = chunks.recv(), if under_way.len() < MAX_UNDER_WAY => match readings {
+                    Some(readings) => {
+                        let chunk = self.plan_chunk(readings, tally).await?;
+                        under_way.push(self.carry_out_chunk(chunk));
+                    }
+                    None => break,
+                },
+            }
+        }
+        while let Some(done) = under_way.next().await {
+            done?;
         }
         if !tally.stamps.is_empty() {
             self.store.set_stamps(std::mem::take(&mut tally.stamps)).await?;
@@ -71,9 +101,9 @@ impl App {
         Ok(())
     }
 
-    async fn reconcile_chunk(&self, readings: Vec<Reading>, tally: &mut Tally) -> Result<(), AppError> {
-        let mut planned = Vec::with_capacity(readings.len());
-        let mut changed_at = Vec::new();
+    async fn plan_chunk(&self, readings: Vec<Reading>, tally: &mut Tally) -> Result<Chunk, AppError> {
+        let mut chunk = Chunk { planned: Vec::with_capacity(readings.len()), ..Chunk::default() };
+        let Chunk { planned, changed_at, broken } = &mut chunk;
         for Reading { id, found } in readings {
             match found {
                 Found::Valid(valid) => {
@@ -88,19 +118,30 @@ impl App {
                         planned.push(plan);
                     }
                 }
-                Found::Invalid { digest, diagnostics } => self.note_problem(&id, digest, diagnostics).await?,
+                Found::Invalid { digest, diagnostics } => {
+                    planned.extend(self.mend_from_last_good(&id).await?);
+                    self.record_problem(Some(&id), id.file(), digest, diagnostics).await?;
+                    broken.push(id);
+                }
                 Found::Absent => tally.absent.push(id),
             }
         }
-        tally.count(&planned);
-        self.carry_out(planned, None).await?;
-        self.note_convergence(&changed_at);
+        tally.count(planned);
+        Ok(chunk)
+    }
+
+    async fn carry_out_chunk(&self, chunk: Chunk) -> Result<(), AppError> {
+        self.carry_out(chunk.planned, None).await?;
+        self.show_problems(&chunk.broken);
+        self.note_convergence(&chunk.changed_at);
         Ok(())
     }
 
     /// Plans one valid file; `None` when there is nothing to do.
     async fn plan_file(&self, id: &ScheduleId, valid: Valid, tally: &mut Tally) -> Result<Option<Planned>, AppError> {
-        self.clear_problem(id).await?;
+        if !self.state().problems.is_empty() {
+            self.clear_problem(id).await?;
+        }
         let glance = self.fleet().get(id.connector, id.tenant.as_str());
         let row = match glance {
             Some(glance) => {
@@ -121,6 +162,25 @@ impl App {
             self.fleet().set_sync(glance.slot, Sync::Synced);
         }
         Ok(planned)
+    }
+
+    /// A row that drifted while its file is broken is put back to the last good version. Where that
+    /// is lost too, the drift is written down and waits for the file.
+    async fn mend_from_last_good(&self, id: &ScheduleId) -> Result<Option<Planned>, AppError> {
+        let glance = self.fleet().get(id.connector, id.tenant.as_str());
+        let Some(glance) = glance.filter(|glance| glance.sync == Sync::Drifted) else { return Ok(None) };
+        let row = self.store.schedule(id.clone()).await?;
+        let last_good = row.as_ref().and_then(|row| last_good(id, row));
+        match last_good {
+            Some(valid) => Ok(plan_valid(id, valid, Some(&glance), row.as_ref(), self.clock.now())),
+            None => {
+                let detail = json!({"facet": "row", "file": id.file()});
+                let entry = draft(Some(id), operation::DRIFT_DETECTED, &command_center(), &new_action_id(), detail);
+                self.store.append(vec![entry], self.clock.now()).await?;
+                self.metrics.event(operation::DRIFT_DETECTED, "warning");
+                Ok(None)
+            }
+        }
     }
 
     /// Nothing differs as far as memory can tell, and nothing was found to be drifting.
@@ -165,23 +225,17 @@ impl App {
         }
     }
 
-    /// Records a file that cannot be used, once for each content; its schedule runs on.
-    pub(super) async fn note_problem(
-        &self,
-        id: &ScheduleId,
-        digest: Option<Digest>,
-        diagnostics: Vec<Diagnostic>,
-    ) -> Result<(), AppError> {
-        {
-            let mut fleet = self.fleet();
+    /// Marks schedules whose file cannot be used; they run on.
+    fn show_problems(&self, broken: &[ScheduleId]) {
+        let mut fleet = self.fleet();
+        for id in broken {
             if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
                 fleet.set_sync(glance.slot, Sync::Invalid);
             }
         }
-        self.record_problem(Some(id), id.file(), digest, diagnostics).await
     }
 
-    /// As `note_problem`, for any file.
+    /// Records a file that cannot be used, once for each content.
     pub(super) async fn record_problem(
         &self,
         id: Option<&ScheduleId>,
@@ -206,7 +260,7 @@ impl App {
                 diagnostic.message
             );
         }
-        let detail = metadata(json!({"file": path, "diagnostics": problem.diagnostics}));
+        let detail = json!({"file": path, "diagnostics": problem.diagnostics});
         let entry = draft(id, operation::FILE_INVALID, &file_edit(), &new_action_id(), detail);
         self.store.put_problem(problem.clone(), vec![entry], now).await?;
         self.metrics.event(operation::FILE_INVALID, "warning");
@@ -230,7 +284,7 @@ impl App {
 
     /// The file is usable again, or gone.
     pub(super) async fn forget_problem(&self, id: Option<&ScheduleId>, path: String) -> Result<(), AppError> {
-        let detail = metadata(json!({"file": path}));
+        let detail = json!({"file": path});
         let entry = draft(id, operation::FILE_RECOVERED, &command_center(), &new_action_id(), detail);
         self.store.clear_problem(path.clone(), vec![entry], self.clock.now()).await?;
         self.metrics.event(operation::FILE_RECOVERED, "info");
@@ -248,6 +302,12 @@ impl Tally {
             }
         }
     }
+}
+
+/// What the store kept of the file's last good version.
+fn last_good(id: &ScheduleId, row: &ScheduleRow) -> Option<Valid> {
+    let spec = parse(id, &row.content).spec?;
+    Some(Valid { spec, digest: row.digest, content: row.content.clone(), stamp: row.stamp, changed: 0 })
 }
 
 /// Plans a valid file against its row. `glance` is what this process applied before, if anything.
@@ -269,18 +329,12 @@ pub(super) fn plan_valid(
     if planned.steps.is_empty() && as_it_was && glance.is_some_and(|glance| glance.next_due == planned.next_due) {
         return None;
     }
-    let new = NewRow {
-        row: row.map(|row| row.row).or(glance.map(|glance| glance.row)),
-        spec: valid.spec,
-        digest: valid.digest,
-        content: valid.content,
-        stamp: valid.stamp,
-        next_due: planned.next_due,
-    };
+    let row_key = row.map(|row| row.row).or(glance.map(|glance| glance.row));
+    let Valid { spec, digest, content, stamp, .. } = valid;
     Some(Planned {
         id: id.clone(),
         steps: planned.steps,
-        effect: Effect::Put(Box::new(new)),
+        effect: Effect::put(row_key, &spec, content, digest, stamp, planned.next_due),
         caller: file_edit(),
         action_id: new_action_id(),
         note: None,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::App;
-use super::apply::{draft, metadata, new_action_id};
+use super::apply::{draft, new_action_id};
 use super::error::AppError;
 use super::reading::{Found, read};
 use super::reconcile::plan_valid;
@@ -278,7 +278,7 @@ impl App {
             return Err(AppError::Forbidden(detail));
         }
         let delay = self.settings.restart_delay;
-        let detail = metadata(json!({"delay_sec": delay.as_secs_f64()}));
+        let detail = json!({"delay_sec": delay.as_secs_f64()});
         let entry = draft(None, operation::RESTART_REQUESTED, caller, &new_action_id(), detail);
         self.store.append(vec![entry], self.clock.now()).await?;
         self.metrics.event(operation::RESTART_REQUESTED, "warning");
@@ -316,9 +316,9 @@ impl App {
         let entries: Vec<_> = over
             .into_iter()
             .map(|((peer, route, reason), Refusals { count, since })| {
-                let detail = metadata(json!({
+                let detail = json!({
                     "peer": peer, "route": route, "reason": reason, "count": count, "since_iso": iso(since)
-                }));
+                });
                 draft(None, operation::ACCESS_REFUSED, &caller, &new_action_id(), detail)
             })
             .collect();

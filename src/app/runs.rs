@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::App;
-use super::apply::{draft, metadata, new_action_id};
+use super::apply::{draft, new_action_id};
 use super::error::AppError;
 use super::views::RunNowAnswer;
 use crate::adapters::connectors::{
@@ -236,7 +236,7 @@ impl App {
         let lined_up =
             self.runs.flights().get(id).and_then(VecDeque::back).map(|last| (last.job.run, last.end.subscribe()));
         let (run, seqs, mut end) = if let Some((run, end)) = lined_up {
-            let detail = metadata(json!({"run": run, "joined": true}));
+            let detail = json!({"run": run, "joined": true});
             let entry = draft(Some(id), operation::FORCE_RUN, caller, &action_id, detail);
             (run, self.store.append(vec![entry], self.clock.now()).await?, end)
         } else {
@@ -285,7 +285,7 @@ impl App {
     ) -> Result<(Millis, Claimed), AppError> {
         let now = self.clock.now();
         for nominal in now..now + 50 {
-            let entry = draft(Some(id), operation::FORCE_RUN, caller, action_id, metadata(json!({})));
+            let entry = draft(Some(id), operation::FORCE_RUN, caller, action_id, json!({}));
             let claim = Claim { id: id.clone(), nominal, trigger, advance: None, audit: vec![entry] };
             if let Some(claimed) = self.store.claim(vec![claim], now).await?.into_iter().next().flatten() {
                 return Ok((nominal, claimed));

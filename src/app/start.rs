@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{command_center, draft, metadata, new_action_id};
+use super::apply::{command_center, draft, new_action_id};
 use super::error::AppError;
 use super::{App, Lanes, runs, state};
 use crate::adapters::clock::Clock;
@@ -155,9 +155,9 @@ impl App {
         let mut again = std::collections::BTreeSet::new();
         for run in open {
             let glance = self.fleet().get(run.id.connector, run.id.tenant.as_str());
-            let detail = metadata(json!({
+            let detail = json!({
                 "run": run.run, "trigger": run.trigger, "nominal_iso": crate::core::timing::iso(run.nominal)
-            }));
+            });
             let entry = draft(Some(&run.id), operation::INTERRUPTED, &command_center(), &new_action_id(), detail);
             self.store.append(vec![entry], now).await?;
             self.store
@@ -237,7 +237,7 @@ impl App {
                             && glance.applied == row.actual
                             && glance.next_due == row.next_due
                             && glance.content == crate::core::fleet::fingerprint(row.digest);
-                        if !same && glance.sync == Sync::Synced {
+                        if !same && matches!(glance.sync, Sync::Synced | Sync::Invalid) {
                             fleet.set_sync(glance.slot, Sync::Drifted);
                         }
                     }
@@ -252,7 +252,7 @@ impl App {
         }
         let mut fleet = self.fleet();
         for slot in fleet.unseen() {
-            if fleet.glance(slot).is_some_and(|glance| glance.sync == Sync::Synced) {
+            if fleet.glance(slot).is_some_and(|glance| matches!(glance.sync, Sync::Synced | Sync::Invalid)) {
                 fleet.set_sync(slot, Sync::Drifted);
             }
         }

@@ -214,6 +214,23 @@ async fn what_is_changed_beside_the_files_is_put_back() {
 }
 
 #[tokio::test]
+async fn a_row_that_drifts_while_its_file_is_broken_goes_back_to_the_last_good_version() {
+    let world = World::new(&[("noop/a", "interval_sec: 300\n"), ("noop/b", "interval_sec: 300\n")]).await;
+    world.write("noop/a", "interval_sec: no\n");
+    world.write("noop/b", "interval_sec: no\n");
+    world.pass().await;
+    world.sql("UPDATE schedules SET interval_sec = 7 WHERE tenant = 'a'; DELETE FROM schedules WHERE tenant = 'b'");
+    for _ in 0..2 {
+        world.pass().await;
+    }
+    let status = world.status("noop/a").await.unwrap();
+    assert_eq!((status.interval_sec, status.sync.as_str()), (Some(300), "invalid"));
+    let drift: Vec<_> = world.audit().await.into_iter().filter(|line| line.contains("drift")).collect();
+    assert_eq!(drift.len(), 2, "{drift:#?}");
+    assert!(drift.iter().any(|line| line == "reconcile.drift.detected b [] by command-center"), "{drift:#?}");
+}
+
+#[tokio::test]
 async fn a_row_changed_while_nothing_ran_is_found_at_start() {
     let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
     world.app.store.close();

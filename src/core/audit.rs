@@ -55,7 +55,29 @@ pub struct Draft {
     pub actor: String,
     /// UUIDv7; entries of one action share it.
     pub action_id: String,
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
+}
+
+/// An entry's metadata in its canonical form (RFC 8785), made where the entry is thought up: the
+/// thread that writes the log has no time for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata(String);
+
+impl Metadata {
+    pub fn new(fields: Map<String, Value>) -> Self {
+        let value = Value::Object(fields);
+        Metadata(serde_json_canonicalizer::to_string(&value).unwrap_or_else(|_| value.to_string()))
+    }
+}
+
+impl From<Value> for Metadata {
+    /// An object as it is; anything else under the name `value`.
+    fn from(value: Value) -> Self {
+        Metadata::new(match value {
+            Value::Object(fields) => fields,
+            other => Map::from_iter([("value".to_owned(), other)]),
+        })
+    }
 }
 
 /// One line of the log as it stands in the store. `metadata` is its canonical text, so that what
@@ -114,11 +136,15 @@ impl Entry {
 
     /// The hash this entry ought to have.
     pub fn computed_hash(&self) -> Digest {
-        Digest::of(self.canonical().as_bytes())
+        self.hash_at(&iso(self.at))
+    }
+
+    fn hash_at(&self, at_iso: &str) -> Digest {
+        Digest::of(self.canonical(at_iso).as_bytes())
     }
 
     /// Keys in RFC 8785's order, which for these is the alphabet's.
-    fn canonical(&self) -> String {
+    fn canonical(&self, at_iso: &str) -> String {
         let mut text = String::with_capacity(384 + self.metadata.len());
         let field = |text: &mut String, name: &str, value: &str| {
             text.push_str(name);
@@ -135,7 +161,7 @@ impl Entry {
         text.push_str(&self.seq.to_string());
         field(&mut text, ",\"source\":", &self.source);
         field(&mut text, ",\"tenant\":", &self.tenant);
-        field(&mut text, ",\"ts_iso\":", &iso(self.at));
+        field(&mut text, ",\"ts_iso\":", at_iso);
         text.push('}');
         text
     }
@@ -167,9 +193,10 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Turns a draft into the chain's next entry and moves the head on to it.
-    pub fn append(&mut self, draft: Draft, at: Millis) -> Entry {
-        let metadata = Value::Object(draft.metadata);
+    /// Turns a draft into the chain's next entry and moves the head on to it. `at_iso` is `at` as
+    /// [`iso`] writes it, made once for all entries of one moment.
+    pub fn append(&mut self, draft: Draft, at: Millis, at_iso: &str) -> Entry {
+        let Metadata(metadata) = draft.metadata;
         let mut entry = Entry {
             seq: self.seq + 1,
             at,
@@ -179,11 +206,11 @@ impl Head {
             source: draft.source.as_str().to_owned(),
             actor: draft.actor,
             action_id: draft.action_id,
-            metadata: serde_json_canonicalizer::to_string(&metadata).unwrap_or_else(|_| metadata.to_string()),
+            metadata,
             prev_hash: self.hash,
             hash: Digest([0; 32]),
         };
-        entry.hash = entry.computed_hash();
+        entry.hash = entry.hash_at(at_iso);
         *self = Head { seq: entry.seq, hash: entry.hash };
         entry
     }
@@ -266,13 +293,13 @@ mod tests {
             source: Source::File,
             actor: "Zoë \"Z\" \\ \u{1}".into(),
             action_id: "0190".into(),
-            metadata: json!({"diff": [{"to": n, "field": "interval_sec", "from": null}]}).as_object().unwrap().clone(),
+            metadata: json!({"diff": [{"to": n, "field": "interval_sec", "from": null}]}).into(),
         }
     }
 
     fn chain(length: i64) -> (Vec<Entry>, Head) {
         let mut head = Head::default();
-        let entries = (1..=length).map(|n| head.append(draft(n), 1_700_000_000_000 + n)).collect();
+        let entries = (1..=length).map(|n| head.append(draft(n), 1_700_000_000_000 + n, &iso(1_700_000_000_000 + n))).collect();
         (entries, head)
     }
 

@@ -35,35 +35,11 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
     Ok(applied)
 }
 
-#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
 fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
-    let spec = &put.spec;
-    let row: i64 = work.value(
-        "INSERT INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
-                                fingerprint, digest, stamp, created_ms, updated_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
-         ON CONFLICT (connector, tenant) DO UPDATE SET
-           interval_sec = excluded.interval_sec, cron = excluded.cron, timezone = excluded.timezone,
-           paused = excluded.paused, pause_reason = excluded.pause_reason, spec = excluded.spec,
-           fingerprint = excluded.fingerprint, digest = excluded.digest, stamp = excluded.stamp,
-           updated_ms = excluded.updated_ms
-         RETURNING id",
-        &[
-            &put.row,
-            &id.connector.as_str(),
-            &id.tenant.as_str(),
-            &spec.interval_sec,
-            &spec.cron,
-            &spec.timezone,
-            &spec.paused,
-            &spec.pause_reason,
-            &spec.rest,
-            &spec.fingerprint(),
-            &put.digest.0,
-            &(put.stamp as i64),
-            &now,
-        ],
-    )?;
+    let row = match put.row {
+        Some(row) if update_schedule(work, row, id, put, now)? => row,
+        _ => insert_schedule(work, id, put, now)?,
+    };
     work.execute(
         "INSERT INTO documents (id, content) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET content = excluded.content",
         (row, &put.content),
@@ -73,6 +49,67 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
          ON CONFLICT (id) DO UPDATE SET next_due_ms = excluded.next_due_ms",
         (row, put.next_due),
     )?;
+    Ok(row)
+}
+
+/// Returns whether the row was there.
+#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
+fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, now: Millis) -> Result<bool> {
+    let spec = &put.spec;
+    let updated = work.execute(
+        "UPDATE schedules SET interval_sec = ?4, cron = ?5, timezone = ?6, paused = ?7, pause_reason = ?8, spec = ?9,
+                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13
+         WHERE id = ?1 AND connector = ?2 AND tenant = ?3",
+        rusqlite::params![
+            row,
+            id.connector.as_str(),
+            id.tenant.as_str(),
+            spec.interval_sec,
+            spec.cron,
+            spec.timezone,
+            spec.paused,
+            spec.pause_reason,
+            spec.rest,
+            put.fingerprint,
+            put.digest.0,
+            put.stamp as i64,
+            now,
+        ],
+    )?;
+    Ok(updated > 0)
+}
+
+/// Inserts a row, under the key it had if it was lost. A row of that name put there by somebody
+/// else is taken over.
+#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
+fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
+    let spec = &put.spec;
+    let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
+    let inserted = work.execute(
+        "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
+                                          fingerprint, digest, stamp, created_ms, updated_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+        rusqlite::params![
+            put.row,
+            connector,
+            tenant,
+            spec.interval_sec,
+            spec.cron,
+            spec.timezone,
+            spec.paused,
+            spec.pause_reason,
+            spec.rest,
+            put.fingerprint,
+            put.digest.0,
+            put.stamp as i64,
+            now,
+        ],
+    )?;
+    if inserted > 0 {
+        return Ok(work.last_insert_rowid());
+    }
+    let row = work.value("SELECT id FROM schedules WHERE connector = ?1 AND tenant = ?2", &[&connector, &tenant])?;
+    update_schedule(work, row, id, put, now)?;
     Ok(row)
 }
 

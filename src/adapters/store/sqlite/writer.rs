@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{StoreError, StoreFuture, StoreResult, failed, open_error, with_suffix};
 use crate::core::audit::{Draft, Head};
 use crate::core::model::{Digest, Millis};
+use crate::core::timing::iso;
 
 /// Who goes first when several wait: a claim decides lateness, a mutation has a person waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +81,17 @@ impl Work<'_> {
 
     /// Appends to the chain; returns the entries' sequence numbers.
     pub(super) fn append(&mut self, drafts: Vec<Draft>, now: Millis) -> rusqlite::Result<Vec<i64>> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut seqs = Vec::with_capacity(drafts.len());
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO audit (seq, at_ms, tenant, connector, operation, source, actor, action_id, metadata, prev_hash, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?;
+        let now_iso = iso(now);
         for draft in drafts {
-            let entry = self.head.append(draft, now);
+            let entry = self.head.append(draft, now, &now_iso);
             insert.execute((
                 entry.seq,
                 entry.at,

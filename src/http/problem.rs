@@ -42,11 +42,14 @@ pub struct ProblemDocument {
     more: Map<String, Value>,
 }
 
-/// An error answer in the making.
+/// An error answer in the making; boxed, so that what may fail stays cheap when it does not.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
-    /// The type's last part, stable; empty takes the status' own name.
+    /// The type's last part, stable.
     name: &'static str,
     title: &'static str,
     detail: String,
@@ -60,7 +63,7 @@ pub type Answer<T = Response> = Result<T, Problem>;
 impl Problem {
     /// `name` is stable and lower-case-with-dashes; `title` says the same for people.
     pub fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Problem {
+        Problem(Box::new(Parts {
             status,
             name,
             title,
@@ -68,7 +71,7 @@ impl Problem {
             errors: Vec::new(),
             more: Map::new(),
             headers: HeaderMap::new(),
-        }
+        }))
     }
 
     pub fn bad_request(name: &'static str, detail: impl Into<String>) -> Self {
@@ -89,7 +92,7 @@ impl Problem {
         };
         let mut problem =
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not valid", detail);
-        problem.errors = errors;
+        problem.0.errors = errors;
         problem
     }
 
@@ -126,37 +129,39 @@ impl Problem {
     /// Adds a member of its own.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.0.more.insert(name.to_owned(), value.into());
         self
     }
 
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.0.headers.insert(name, value);
         }
         self
     }
 
+    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn document(self) -> ProblemDocument {
+        let Parts { status, name, title, detail, errors, more, .. } = *self.0;
         ProblemDocument {
-            kind: format!("urn:command-center:problem:{}", self.name),
-            title: self.title.to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-            errors: self.errors,
-            more: self.more,
+            kind: format!("urn:command-center:problem:{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            errors,
+            more,
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        let (status, headers) = (self.status, std::mem::take(&mut self.headers));
+        let (status, headers) = (self.0.status, std::mem::take(&mut self.0.headers));
         let mut response = (status, Json(self.document())).into_response();
         response.headers_mut().extend(headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

@@ -54,9 +54,15 @@ struct Parts {
     title: &'static str,
     detail: String,
     errors: Vec<FieldProblem>,
+    /// Why access is refused, if that is what it is.
+    reason: Option<&'static str>,
     more: Map<String, Value>,
     headers: HeaderMap,
 }
+
+/// Rides with a refusal's response: its reason, for those who count.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason(pub &'static str);
 
 pub type Answer<T = Response> = Result<T, Problem>;
 
@@ -69,6 +75,7 @@ impl Problem {
             title,
             detail: detail.into(),
             errors: Vec::new(),
+            reason: None,
             more: Map::new(),
             headers: HeaderMap::new(),
         }))
@@ -107,8 +114,8 @@ impl Problem {
     }
 
     pub fn refused(refusal: &Refusal) -> Self {
-        let problem = Problem::new(StatusCode::FORBIDDEN, "refused", "Access is refused", REFUSED)
-            .with("reason", refusal.reason());
+        let problem =
+            Problem::new(StatusCode::FORBIDDEN, "refused", "Access is refused", REFUSED).because(refusal.reason());
         match refusal {
             Refusal::InsufficientRole { needs, .. } => problem.with("required_role", needs.as_str()),
             _ => problem,
@@ -123,7 +130,7 @@ impl Problem {
             "Access is refused",
             format!("This caller may act for the tenant \"{own}\" only"),
         )
-        .with("reason", "other_tenant")
+        .because("other_tenant")
     }
 
     /// Adds a member of its own.
@@ -131,6 +138,13 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.more.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Says why access is refused, to the caller and to those who count.
+    #[must_use]
+    fn because(mut self, reason: &'static str) -> Self {
+        self.0.reason = Some(reason);
+        self.with("reason", reason)
     }
 
     #[must_use]
@@ -162,7 +176,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         let (status, headers) = (self.0.status, std::mem::take(&mut self.0.headers));
+        let reason = self.0.reason;
         let mut response = (status, Json(self.document())).into_response();
+        if let Some(reason) = reason {
+            response.extensions_mut().insert(Reason(reason));
+        }
         response.headers_mut().extend(headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         response
@@ -183,8 +201,7 @@ impl From<AppError> for Problem {
                 Problem::invalid(errors.collect())
             }
             AppError::Forbidden(detail) => {
-                Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail)
-                    .with("reason", "forbidden")
+                Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail).because("forbidden")
             }
             AppError::PreconditionFailed { current_etag, current, proposal } => {
                 stale(&current_etag, detail).with("current", current).with("proposal", proposal.unwrap_or(Value::Null))

@@ -36,7 +36,7 @@ pub struct ProblemDocument {
     status: u16,
     detail: String,
     /// One entry per field that is wrong.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
     #[serde(flatten)]
     more: Map<String, Value>,

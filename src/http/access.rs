@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{Extensions, HeaderMap, HeaderValue};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -32,18 +32,12 @@ pub struct Gate {
 /// Lets a request through to its handler, or answers why not.
 pub async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let mut noted = gate.note(&request);
-    let mut response = match gate.admit(request, &mut noted).await {
-        Ok((visit, request)) if gate.facts.mutation => {
-            // In a task of its own: a caller that hangs up must not leave a change half told.
-            let task = tokio::spawn(idempotency::once(gate.clone(), visit, request, next));
-            task.await.unwrap_or_else(|failed| match failed.try_into_panic() {
-                Ok(panic) => problem::panicked(panic),
-                Err(_) => Problem::internal().into_response(),
-            })
-        }
-        Ok((_, request)) => next.run(request).await,
+    let peer = peer(request.extensions());
+    let mut response = match gate.admit(request, peer, &mut noted).await {
+        Ok((visit, request)) => gate.hand_on(visit, request, next).await,
         Err(problem) => problem.into_response(),
     };
+    gate.count_refusal(&response, peer);
     if gate.facts.needs.is_some() {
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
@@ -52,9 +46,22 @@ pub async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -
 }
 
 impl Gate {
+    /// Runs the handler: a mutation in a task of its own, since a caller that hangs up must not
+    /// leave a change half told.
+    async fn hand_on(self: &Arc<Self>, visit: Visit, request: Request, next: Next) -> Response {
+        if !self.facts.mutation {
+            return next.run(request).await;
+        }
+        let task = tokio::spawn(idempotency::once(self.clone(), visit, request, next));
+        task.await.unwrap_or_else(|failed| match failed.try_into_panic() {
+            Ok(panic) => problem::panicked(panic),
+            Err(_) => Problem::internal().into_response(),
+        })
+    }
+
     /// Establishes who asks, checks the query, reads the body.
-    async fn admit(&self, request: Request, noted: &mut Noted) -> Answer<(Visit, Request)> {
-        let identity = self.identity(request.headers(), peer(request.extensions()))?;
+    async fn admit(&self, request: Request, peer: IpAddr, noted: &mut Noted) -> Answer<(Visit, Request)> {
+        let identity = self.identity(request.headers(), peer)?;
         if let Some(identity) = &identity {
             noted.user_roles = identity.role.as_str();
             noted.tenant = noted.tenant.take().or_else(|| identity.tenant.clone());
@@ -80,15 +87,14 @@ impl Gate {
         let Some(needs) = self.facts.needs else { return Ok(None) };
         let view = view(headers);
         access::authorize(&view, peer, &self.app.settings.trusted_proxies, needs).map(Some).map_err(|refusal| {
-            self.refuse(&refusal, peer);
+            self.explain(&refusal, peer);
             Problem::refused(&refusal)
         })
     }
 
-    fn refuse(&self, refusal: &Refusal, peer: IpAddr) {
+    /// Tells the operator what a refused caller should not be told.
+    fn explain(&self, refusal: &Refusal, peer: IpAddr) {
         let (reason, endpoint) = (refusal.reason(), self.facts.template);
-        self.app.metrics.access_refused(reason);
-        self.app.note_refusal(peer, endpoint, reason);
         if let Refusal::UntrustedPeer { peer } = refusal {
             tracing::warn!(
                 component = "access",
@@ -100,6 +106,16 @@ impl Gate {
         } else {
             tracing::debug!(component = "access", endpoint, peer = %peer, reason, "refused: {refusal}");
         }
+    }
+
+    /// Counts and audits a 403, whether the gate or the handler gave it.
+    fn count_refusal(&self, response: &Response, peer: IpAddr) {
+        if response.status() != StatusCode::FORBIDDEN {
+            return;
+        }
+        let reason = response.extensions().get::<problem::Reason>().map_or("forbidden", |reason| reason.0);
+        self.app.metrics.access_refused(reason);
+        self.app.note_refusal(peer, self.facts.template, reason);
     }
 
     /// What the log will say of this request, as far as it is known by now.

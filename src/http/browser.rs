@@ -40,6 +40,7 @@ pub async fn protect(State(app): State<Arc<App>>, request: Request, next: Next) 
         origin.to_str().is_ok_and(|origin| app.settings.cors_origins.iter().any(|known| same_origin(known, origin)))
     });
     let mut response = if let Some(problem) = host_problem(&request, &app.settings) {
+        app.metrics.access_refused("unknown_host");
         problem.into_response()
     } else if allowed.is_some() && is_preflight(&request) {
         preflight()

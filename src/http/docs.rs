@@ -1,8 +1,11 @@
 //! The API's pages: the document itself, and one page that shows it and needs no other server.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 
 use super::openapi;
 use super::table::Route;
@@ -17,12 +20,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 pub fn routes() -> Vec<Route> {
     let public = |route: Route| route.under("Pages", "http").loose();
+    // Written when it is first asked for: it never changes while the program runs.
+    let written = Arc::new(OnceLock::new());
     vec![
-        public(Route::get("/openapi.json", document)).says("This document", "OpenAPI 3.1.").answers_media(
-            200,
-            "application/json",
-            "The document.",
-        ),
+        public(Route::get("/openapi.json", move || document(written.clone())))
+            .says("This document", "OpenAPI 3.1.")
+            .answers_media(200, "application/json", "The document."),
         public(Route::get("/docs", || page("text/html; charset=utf-8", PAGE)))
             .says("The API's pages", "Reads this document and lets you try each route.")
             .answers_media(200, "text/html", "The page."),
@@ -35,8 +38,9 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-async fn document() -> Response {
-    axum::Json(openapi::document(&super::routes())).into_response()
+async fn document(written: Arc<OnceLock<Bytes>>) -> Response {
+    let text = written.get_or_init(|| openapi::document(&super::routes()).to_string().into()).clone();
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
 }
 
 async fn page(media: &'static str, text: &'static str) -> Response {

@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: the same request under the same key is carried out once, and answered the
-//! same every time. Keys are the caller's own: another caller's equal key is another key.
+//! same every time. Keys are the caller's own: another caller's equal key is another key. They are
+//! exact within this process; several nodes on one store share answers, not requests under way.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use super::extract::Visit;
 use super::problem::{Answer, Problem};
 use super::table::{Param, Place};
 use crate::adapters::store::Remembered;
+use crate::core::access::Identity;
 use crate::core::model::Digest;
 
 const KEY: &str = "idempotency-key";
@@ -112,8 +114,15 @@ fn key(visit: &Visit) -> Answer<Option<String>> {
         let detail = "The header Idempotency-Key takes one value of 1 to 255 printable characters";
         return Err(Problem::bad_request("idempotency-key", detail));
     }
-    let actor = &visit.identity()?.actor;
-    Ok(Some(Digest::of(format!("{actor}\n{text}").as_bytes()).to_hex()))
+    Ok(Some(scoped(visit.identity()?, text)))
+}
+
+/// Whoever may do less, or acts under another name, has keys of their own: a replay must not show
+/// an answer that the caller could not have had.
+fn scoped(identity: &Identity, key: &str) -> String {
+    let tenant = identity.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+    let parts = [identity.actor.as_str(), identity.role.as_str(), tenant, key];
+    Digest::of(parts.join("\n").as_bytes()).to_hex()
 }
 
 /// What must be equal for two requests to be the same: method, path, tenant and body.
@@ -178,6 +187,18 @@ mod tests {
         assert!(keys.enter("b").is_some());
         drop(first);
         assert!(keys.enter("a").is_some());
+    }
+
+    #[test]
+    fn keys_are_the_callers_own() {
+        use crate::core::access::Role;
+        let jon = Identity { role: Role::Admin, actor: "jon".into(), tenant: None };
+        let key = scoped(&jon, "k");
+        assert_eq!(key, scoped(&jon.clone(), "k"));
+        assert_ne!(key, scoped(&jon, "l"));
+        assert_ne!(key, scoped(&Identity { actor: "eve".into(), ..jon.clone() }, "k"));
+        assert_ne!(key, scoped(&Identity { role: Role::Operator, ..jon.clone() }, "k"));
+        assert_ne!(key, scoped(&Identity { tenant: "acme".parse().ok(), ..jon }, "k"));
     }
 
     #[tokio::test]

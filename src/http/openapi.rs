@@ -69,12 +69,14 @@ pub fn document(routes: &[Route]) -> Value {
 
 fn operation(route: &Route, shapes: &mut SchemaGenerator, problem: &Value) -> Value {
     let facts = &route.facts;
+    let mut params: Vec<&Param> = route.params.iter().collect();
+    params.sort_by_key(|param| (!param.required, param.place));
     let mut operation = json!({
         "operationId": operation_id(route),
         "tags": [route.tag],
         "summary": route.summary,
         "description": format!("{}{}", route.about, access(facts.needs)),
-        "parameters": route.params.iter().map(parameter).collect::<Vec<_>>(),
+        "parameters": params.into_iter().map(parameter).collect::<Vec<_>>(),
         "responses": responses(route, shapes, problem),
         "security": [],
     });

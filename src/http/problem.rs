@@ -36,39 +36,49 @@ pub struct ProblemDocument {
     status: u16,
     detail: String,
     /// One entry per field that is wrong.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
 
-/// An error answer in the making.
+/// An error answer in the making; boxed, so that what may fail stays cheap when it does not.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
-    /// The type's last part, stable; empty takes the status' own name.
+    /// The type's last part, stable.
     name: &'static str,
     title: &'static str,
     detail: String,
     errors: Vec<FieldProblem>,
+    /// Why access is refused, if that is what it is.
+    reason: Option<&'static str>,
     more: Map<String, Value>,
     headers: HeaderMap,
 }
+
+/// Rides with a refusal's response: its reason, for those who count.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason(pub &'static str);
 
 pub type Answer<T = Response> = Result<T, Problem>;
 
 impl Problem {
     /// `name` is stable and lower-case-with-dashes; `title` says the same for people.
     pub fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Problem {
+        Problem(Box::new(Parts {
             status,
             name,
             title,
             detail: detail.into(),
             errors: Vec::new(),
+            reason: None,
             more: Map::new(),
             headers: HeaderMap::new(),
-        }
+        }))
     }
 
     pub fn bad_request(name: &'static str, detail: impl Into<String>) -> Self {
@@ -89,7 +99,7 @@ impl Problem {
         };
         let mut problem =
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not valid", detail);
-        problem.errors = errors;
+        problem.0.errors = errors;
         problem
     }
 
@@ -104,8 +114,8 @@ impl Problem {
     }
 
     pub fn refused(refusal: &Refusal) -> Self {
-        let problem = Problem::new(StatusCode::FORBIDDEN, "refused", "Access is refused", REFUSED)
-            .with("reason", refusal.reason());
+        let problem =
+            Problem::new(StatusCode::FORBIDDEN, "refused", "Access is refused", REFUSED).because(refusal.reason());
         match refusal {
             Refusal::InsufficientRole { needs, .. } => problem.with("required_role", needs.as_str()),
             _ => problem,
@@ -120,44 +130,57 @@ impl Problem {
             "Access is refused",
             format!("This caller may act for the tenant \"{own}\" only"),
         )
-        .with("reason", "other_tenant")
+        .because("other_tenant")
     }
 
     /// Adds a member of its own.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.0.more.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Says why access is refused, to the caller and to those who count.
+    #[must_use]
+    fn because(mut self, reason: &'static str) -> Self {
+        self.0.reason = Some(reason);
+        self.with("reason", reason)
     }
 
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.0.headers.insert(name, value);
         }
         self
     }
 
+    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn document(self) -> ProblemDocument {
+        let Parts { status, name, title, detail, errors, more, .. } = *self.0;
         ProblemDocument {
-            kind: format!("urn:command-center:problem:{}", self.name),
-            title: self.title.to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-            errors: self.errors,
-            more: self.more,
+            kind: format!("urn:command-center:problem:{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            errors,
+            more,
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        let (status, headers) = (self.status, std::mem::take(&mut self.headers));
+        let (status, headers) = (self.0.status, std::mem::take(&mut self.0.headers));
+        let reason = self.0.reason;
         let mut response = (status, Json(self.document())).into_response();
+        if let Some(reason) = reason {
+            response.extensions_mut().insert(Reason(reason));
+        }
         response.headers_mut().extend(headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         response
@@ -178,8 +201,7 @@ impl From<AppError> for Problem {
                 Problem::invalid(errors.collect())
             }
             AppError::Forbidden(detail) => {
-                Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail)
-                    .with("reason", "forbidden")
+                Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail).because("forbidden")
             }
             AppError::PreconditionFailed { current_etag, current, proposal } => {
                 stale(&current_etag, detail).with("current", current).with("proposal", proposal.unwrap_or(Value::Null))

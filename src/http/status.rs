@@ -6,6 +6,7 @@
 //! tags of their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -13,7 +14,7 @@ use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,7 +25,7 @@ use super::extract::{InPath, Visit, split_tags, tenant_schema, with_connector};
 use super::problem::{Answer, Problem};
 use super::query::malformed;
 use super::table::Route;
-use crate::adapters::store::{StatusQuery, StatusRow, StoreError, StoreResult};
+use crate::adapters::store::{StatusQuery, StatusRow, StoreResult};
 use crate::app::App;
 use crate::app::views::ScheduleStatus;
 use crate::core::model::{Connector, Digest, ScheduleId};
@@ -32,6 +33,9 @@ use crate::core::model::{Connector, Digest, ScheduleId};
 const MAX_PAGE: u32 = 10_000;
 /// The most statuses that are put into one buffer and tagged.
 const BUFFERED: usize = 4096;
+/// Pieces of a stream that wait for a caller, and for how long before it is given up.
+const PIECES: usize = 4;
+const STALL: Duration = Duration::from_secs(30);
 /// What a status takes as JSON, about.
 const STATUS_BYTES: usize = 640;
 
@@ -159,30 +163,72 @@ async fn whole(app: Arc<App>, connector: Connector, headers: &HeaderMap) -> Answ
     Ok(streamed(app, connector, begun, batches))
 }
 
-/// A batch at a time: read, joined with memory's half, written, sent.
+/// The list as a body, written by a task of its own while the pieces before are sent.
 fn streamed(app: Arc<App>, connector: Connector, begun: Vec<StatusRow>, batches: Batches) -> Response {
-    let first = std::iter::once(Ok(begun));
-    let rest = stream::unfold(batches, |mut batches| async move { Some((batches.recv().await?, batches)) });
+    let (pieces, taken) = mpsc::channel(PIECES);
+    tokio::spawn(async move {
+        if let Err(why) = write_all(&app, connector, begun, batches, &pieces).await {
+            tracing::warn!(component = "http", why, "the status list is cut off");
+        }
+    });
+    let body = stream::unfold(Some(taken), |taken| async move {
+        let mut taken = taken?;
+        match taken.recv().await {
+            Some(Piece::Members(text)) => Some((Ok(text), Some(taken))),
+            Some(Piece::End) => Some((Ok(Bytes::from_static(b"}}")), None)),
+            // All that is left is to break the answer off, so that nobody takes it for whole.
+            None => Some((Err(std::io::Error::other("the list is cut off")), None)),
+        }
+    });
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from_stream(body)).into_response()
+}
+
+/// A piece of a streamed list.
+enum Piece {
+    Members(Bytes),
+    End,
+}
+
+/// A batch at a time: read, joined with memory's half, written, handed over. The error says what
+/// cut the list off.
+async fn write_all(
+    app: &App,
+    connector: Connector,
+    begun: Vec<StatusRow>,
+    mut batches: Batches,
+    pieces: &mpsc::Sender<Piece>,
+) -> Result<(), &'static str> {
+    let mut batch = begun;
     let mut is_first = true;
-    let members = stream::iter(first).chain(rest).map(move |batch: StoreResult<Vec<StatusRow>>| {
-        let statuses = app.statuses(connector, batch.map_err(cut_off)?);
-        let mut text = Vec::with_capacity(statuses.len() * STATUS_BYTES);
+    loop {
+        let statuses = app.statuses(connector, batch);
+        let mut text = Vec::with_capacity(64 + statuses.len() * STATUS_BYTES);
         if is_first {
             text.extend_from_slice(b"{\"ok\":true,\"schedules\":{");
         }
-        write_members(&mut text, &statuses, is_first).map_err(|_| std::io::Error::other("a status is no JSON"))?;
+        write_members(&mut text, &statuses, is_first).map_err(|_| "a status could not be written")?;
         is_first = false;
-        Ok::<_, std::io::Error>(Bytes::from(text))
-    });
-    let end = stream::iter([Ok(Bytes::from_static(b"}}"))]);
-    let body = Body::from_stream(members.chain(end));
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+        hand_over(pieces, Piece::Members(text.into())).await?;
+        batch = match batches.recv().await {
+            Some(Ok(next)) => next,
+            Some(Err(error)) => {
+                tracing::error!(component = "http", %error, "the store failed within a status list");
+                return Err("the store failed");
+            }
+            None => break,
+        };
+    }
+    hand_over(pieces, Piece::End).await
 }
 
-/// The answer has begun: all that is left is to break it off, so that nobody takes it for whole.
-fn cut_off(error: StoreError) -> std::io::Error {
-    tracing::error!(component = "http", %error, "the status list is cut off: the store failed");
-    std::io::Error::other("the store failed")
+/// A caller that stops reading must not hold the store's reading open, which would keep its log
+/// from being folded back.
+async fn hand_over(pieces: &mpsc::Sender<Piece>, piece: Piece) -> Result<(), &'static str> {
+    match tokio::time::timeout(STALL, pieces.send(piece)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("the caller hung up"),
+        Err(_) => Err("the caller stopped reading"),
+    }
 }
 
 #[cfg(test)]

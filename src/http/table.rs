@@ -46,10 +46,11 @@ impl Verb {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a parameter stands, in the order in which the pages list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    Query,
     Path,
+    Query,
     Header,
 }
 

@@ -35,6 +35,7 @@ pub(super) enum ClientError {
 #[derive(Debug)]
 pub(super) struct Problem {
     pub status: StatusCode,
+    pub title: String,
     pub detail: String,
     /// JSON pointers and what is wrong there.
     pub fields: Vec<(String, String)>,
@@ -45,12 +46,16 @@ pub(super) struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.detail, self.status.as_u16())?;
-        for (pointer, message) in &self.fields {
-            let pointer = if pointer.is_empty() { "(body)" } else { pointer };
-            write!(f, "\n  {pointer}: {message}")?;
+        let status = self.status.as_u16();
+        if let [_, _, ..] = self.fields.as_slice() {
+            // The detail tells of the first field only.
+            write!(f, "{} ({status})", self.title)?;
+            return self.fields.iter().try_for_each(|(pointer, message)| {
+                let pointer = if pointer.is_empty() { "(body)" } else { pointer };
+                write!(f, "\n  {pointer}: {message}")
+            });
         }
-        Ok(())
+        write!(f, "{} ({status})", self.detail)
     }
 }
 
@@ -59,12 +64,15 @@ impl Problem {
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let fields = body.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let field = |error: &Value| {
-            let message = text(error, "message").or_else(|| text(error, "detail")).unwrap_or_else(|| error.to_string());
+            let message = text(error, "detail").or_else(|| text(error, "message")).unwrap_or_else(|| error.to_string());
             (text(error, "pointer").unwrap_or_default(), message)
         };
+        let title = text(body, "title");
+        let detail = text(body, "detail").or_else(|| title.clone())?;
         Some(Problem {
             status,
-            detail: text(body, "detail").or_else(|| text(body, "title"))?,
+            title: title.unwrap_or_else(|| detail.clone()),
+            detail,
             fields: fields.iter().map(field).collect(),
             reason: text(body, "reason"),
             suggestion: text(body, "suggestion"),
@@ -273,4 +281,41 @@ fn causes(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(status: u16, body: &Value) -> (String, Option<String>) {
+        let problem = Problem::of(StatusCode::from_u16(status).unwrap(), body).unwrap();
+        let error = ClientError::Refused(Box::new(problem));
+        (error.to_string(), error.hint())
+    }
+
+    #[test]
+    fn problems_are_shown_field_by_field_with_what_to_do() {
+        let one = json!({"title": "The body is not valid", "detail": "/interval_sec: is 0",
+            "errors": [{"pointer": "/interval_sec", "detail": "is 0"}]});
+        assert_eq!(check(422, &one), ("/interval_sec: is 0 (422)".into(), None));
+        let two = json!({"title": "The body is not valid", "detail": "/interval_sec: is 0 (and 1 more)",
+            "errors": [{"pointer": "/interval_sec", "detail": "is 0"}, {"pointer": "", "detail": "too big"}]});
+        let shown = "The body is not valid (422)\n  /interval_sec: is 0\n  (body): too big";
+        assert_eq!(check(422, &two), (shown.into(), None));
+        let peer = json!({"detail": "Missing or invalid X-User-Roles header", "reason": "untrusted_peer"});
+        assert!(check(403, &peer).1.unwrap().contains("COMMAND_CENTER_TRUSTED_PROXIES"));
+        let conflict = json!({"detail": "the file has an alias", "suggestion": "set paused: true by hand"});
+        assert_eq!(check(409, &conflict).1.unwrap(), "set paused: true by hand");
+        assert!(Problem::of(StatusCode::BAD_GATEWAY, &json!({})).is_none());
+    }
+
+    #[test]
+    fn addresses_are_judged_before_anything_is_sent() {
+        for bad in ["127.0.0.1:8000", "ftp://host", "http://", "nonsense"] {
+            assert!(matches!(Client::new(bad), Err(ClientError::BadUrl { .. })), "{bad}");
+        }
+        let client = Client::new("http://u:p@127.0.0.1:8000/prefix/").unwrap();
+        assert_eq!(client.shown(), "http://127.0.0.1:8000/prefix");
+    }
 }

@@ -188,10 +188,22 @@ pub fn main() -> ExitCode {
         Cli::command().error(clap::error::ErrorKind::InvalidValue, message).exit();
     }
     let exit = dispatch(cli).unwrap_or_else(|error| {
-        out::error(&error.to_string(), error.hint().as_deref());
+        complain(&error);
         Exit::Failed
     });
     ExitCode::from(exit.code())
+}
+
+fn complain(error: &CliError) {
+    let hint = error.hint();
+    let mut messages = match error {
+        CliError::Settings(bad) => bad.0.iter().map(ToString::to_string).collect(),
+        error => vec![error.to_string()],
+    };
+    // The hint is about all of them, so that it stands after the last.
+    let last = messages.pop().unwrap_or_default();
+    messages.iter().for_each(|message| out::error(message, None));
+    out::error(&last, hint.as_deref());
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {

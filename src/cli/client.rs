@@ -40,6 +40,8 @@ pub(super) struct Problem {
     /// JSON pointers and what is wrong there.
     pub fields: Vec<(String, String)>,
     pub reason: Option<String>,
+    /// Finds the request in the server's log.
+    pub request_id: Option<String>,
     /// What the server adds for this kind of error, such as a change to make by hand.
     pub suggestion: Option<String>,
 }
@@ -75,6 +77,7 @@ impl Problem {
             detail,
             fields: fields.iter().map(field).collect(),
             reason: text(body, "reason"),
+            request_id: None,
             suggestion: text(body, "suggestion"),
         })
     }
@@ -97,6 +100,9 @@ impl ClientError {
                 (Some(suggestion), ..) => suggestion.clone(),
                 (None, Some("untrusted_peer"), _) => {
                     "add this machine's address to the server's COMMAND_CENTER_TRUSTED_PROXIES".into()
+                }
+                (None, _, status) if status.is_server_error() => {
+                    format!("the server's log knows it as request {}", problem.request_id.as_ref()?)
                 }
                 (None, _, StatusCode::PRECONDITION_FAILED) => {
                     "look at it again with `command-center schedule show`, then retry with the new ETag".into()
@@ -227,10 +233,11 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let bytes = response.bytes().await.unwrap_or_default();
         let problem = serde_json::from_slice(&bytes).ok().and_then(|body| Problem::of(status, &body));
         Err(match problem {
-            Some(problem) => ClientError::Refused(Box::new(problem)),
+            Some(problem) => ClientError::Refused(Box::new(Problem { request_id, ..problem })),
             None => self.foreign(&format!("it says {status} without a reason")),
         })
     }

@@ -17,11 +17,13 @@ mod serve;
 mod settings_args;
 mod validate;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::core::model::{Connector, ScheduleId, Tenant};
+use crate::settings::Settings;
 use client::Client;
 use error::CliError;
 
@@ -46,16 +48,9 @@ Exit codes: 0 done; 1 the answer is no (invalid, different, tampered, failed); 2
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 struct Global {
-    /// The server to talk to.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "COMMAND_CENTER_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8000"
-    )]
-    server: String,
+    /// The server to talk to [env: COMMAND_CENTER_URL] [default: http://127.0.0.1:8000].
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
     /// How answers are printed; markdown is for diff only.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
@@ -63,7 +58,9 @@ struct Global {
 
 impl Global {
     fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::new(&self.server)?)
+        let set = || std::env::var("COMMAND_CENTER_URL").ok().filter(|url| !url.is_empty());
+        let server = self.server.clone().or_else(set);
+        Ok(Client::new(server.as_deref().unwrap_or("http://127.0.0.1:8000"))?)
     }
 
     fn json(&self) -> bool {
@@ -108,6 +105,33 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// The caller's desired directory.
+#[derive(Clone, Debug, Args)]
+struct DesiredDir {
+    /// The desired directory [env: COMMAND_CENTER_DESIRED_DIR] [default: ./desired].
+    #[arg(long, value_name = "DIR")]
+    desired_dir: Option<PathBuf>,
+}
+
+impl DesiredDir {
+    fn path(&self) -> PathBuf {
+        let given = self.desired_dir.clone().or_else(|| path_variable("COMMAND_CENTER_DESIRED_DIR"));
+        given.unwrap_or_else(|| Settings::default().desired_dir)
+    }
+}
+
+/// Where the store lies by the environment, as `serve` would take it.
+fn store_path() -> PathBuf {
+    path_variable("COMMAND_CENTER_DSN")
+        .or_else(|| path_variable("COMMAND_CENTER_DATA_DIR").map(|dir| dir.join("command_center.db")))
+        .unwrap_or_else(|| Settings::default().dsn)
+}
+
+/// A variable's path; an empty one counts as not set, as it does for `serve`.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// One tenant's schedule.
@@ -164,10 +188,22 @@ pub fn main() -> ExitCode {
         Cli::command().error(clap::error::ErrorKind::InvalidValue, message).exit();
     }
     let exit = dispatch(cli).unwrap_or_else(|error| {
-        out::error(&error.to_string(), error.hint().as_deref());
+        complain(&error);
         Exit::Failed
     });
     ExitCode::from(exit.code())
+}
+
+fn complain(error: &CliError) {
+    let hint = error.hint();
+    let mut messages = match error {
+        CliError::Settings(bad) => bad.0.iter().map(ToString::to_string).collect(),
+        error => vec![error.to_string()],
+    };
+    // The hint is about all of them, so that it stands after the last.
+    let last = messages.pop().unwrap_or_default();
+    messages.iter().for_each(|message| out::error(message, None));
+    out::error(&last, hint.as_deref());
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request, route};
-use super::diff::store_path;
-use super::{CliError, ConnectorArg, Exit, Global, out};
+use super::{CliError, ConnectorArg, Exit, Global, out, store_path};
 use crate::adapters::store::{SqliteStore, Store as _, StoreResult};
 use crate::core::audit::{EntryView, Verdict, Verifier};
 use crate::core::model::Tenant;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::json;
 
 use super::client::Request;
 use super::{CliError, Exit, Global, out};
@@ -54,11 +54,11 @@ struct Scope {
 }
 
 impl Scope {
-    /// `fleet` or `connector/tenant`, as the answers have it.
-    fn name(&self) -> String {
+    /// Says in a request which schedule is meant; without one it is the fleet.
+    fn of<'a>(&'a self, request: Request<'a>) -> Request<'a> {
         match &self.tenant {
-            Some(tenant) => format!("{}/{tenant}", self.connector),
-            None => "fleet".to_owned(),
+            Some(tenant) => request.tenant(tenant).query("connector", Some(self.connector)),
+            None => request,
         }
     }
 }
@@ -72,14 +72,9 @@ pub(super) async fn brake(args: BrakeArgs, global: &Global) -> Result<Exit, CliE
     let request = match &args.command {
         None | Some(BrakeCommand::List) => Request::get("/ops/brake"),
         Some(BrakeCommand::Pull { scope, reason }) => {
-            let mut body = Map::new();
-            body.insert("scope".into(), scope.name().into());
-            body.insert("reason".into(), reason.as_str().into());
-            Request::post("/ops/brake", Value::Object(body))
+            scope.of(Request::post("/ops/brake", json!({ "reason": reason })))
         }
-        Some(BrakeCommand::Release(scope)) => {
-            Request::new(Method::DELETE, "/ops/brake").query("scope", Some(scope.name()))
-        }
+        Some(BrakeCommand::Release(scope)) => scope.of(Request::new(Method::DELETE, "/ops/brake")),
     };
     let (answer, raw): (BrakeAnswer, _) = global.client()?.ask(request).await?;
     if global.json() {

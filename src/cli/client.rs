@@ -35,22 +35,29 @@ pub(super) enum ClientError {
 #[derive(Debug)]
 pub(super) struct Problem {
     pub status: StatusCode,
+    pub title: String,
     pub detail: String,
     /// JSON pointers and what is wrong there.
     pub fields: Vec<(String, String)>,
     pub reason: Option<String>,
+    /// Finds the request in the server's log.
+    pub request_id: Option<String>,
     /// What the server adds for this kind of error, such as a change to make by hand.
     pub suggestion: Option<String>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.detail, self.status.as_u16())?;
-        for (pointer, message) in &self.fields {
-            let pointer = if pointer.is_empty() { "(body)" } else { pointer };
-            write!(f, "\n  {pointer}: {message}")?;
+        let status = self.status.as_u16();
+        if let [_, _, ..] = self.fields.as_slice() {
+            // The detail tells of the first field only.
+            write!(f, "{} ({status})", self.title)?;
+            return self.fields.iter().try_for_each(|(pointer, message)| {
+                let pointer = if pointer.is_empty() { "(body)" } else { pointer };
+                write!(f, "\n  {pointer}: {message}")
+            });
         }
-        Ok(())
+        write!(f, "{} ({status})", self.detail)
     }
 }
 
@@ -59,14 +66,18 @@ impl Problem {
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let fields = body.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let field = |error: &Value| {
-            let message = text(error, "message").or_else(|| text(error, "detail")).unwrap_or_else(|| error.to_string());
+            let message = text(error, "detail").or_else(|| text(error, "message")).unwrap_or_else(|| error.to_string());
             (text(error, "pointer").unwrap_or_default(), message)
         };
+        let title = text(body, "title");
+        let detail = text(body, "detail").or_else(|| title.clone())?;
         Some(Problem {
             status,
-            detail: text(body, "detail").or_else(|| text(body, "title"))?,
+            title: title.unwrap_or_else(|| detail.clone()),
+            detail,
             fields: fields.iter().map(field).collect(),
             reason: text(body, "reason"),
+            request_id: None,
             suggestion: text(body, "suggestion"),
         })
     }
@@ -89,6 +100,9 @@ impl ClientError {
                 (Some(suggestion), ..) => suggestion.clone(),
                 (None, Some("untrusted_peer"), _) => {
                     "add this machine's address to the server's COMMAND_CENTER_TRUSTED_PROXIES".into()
+                }
+                (None, _, status) if status.is_server_error() => {
+                    format!("the server's log knows it as request {}", problem.request_id.as_ref()?)
                 }
                 (None, _, StatusCode::PRECONDITION_FAILED) => {
                     "look at it again with `command-center schedule show`, then retry with the new ETag".into()
@@ -219,10 +233,11 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let bytes = response.bytes().await.unwrap_or_default();
         let problem = serde_json::from_slice(&bytes).ok().and_then(|body| Problem::of(status, &body));
         Err(match problem {
-            Some(problem) => ClientError::Refused(Box::new(problem)),
+            Some(problem) => ClientError::Refused(Box::new(Problem { request_id, ..problem })),
             None => self.foreign(&format!("it says {status} without a reason")),
         })
     }
@@ -273,4 +288,41 @@ fn causes(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(status: u16, body: &Value) -> (String, Option<String>) {
+        let problem = Problem::of(StatusCode::from_u16(status).unwrap(), body).unwrap();
+        let error = ClientError::Refused(Box::new(problem));
+        (error.to_string(), error.hint())
+    }
+
+    #[test]
+    fn problems_are_shown_field_by_field_with_what_to_do() {
+        let one = json!({"title": "The body is not valid", "detail": "/interval_sec: is 0",
+            "errors": [{"pointer": "/interval_sec", "detail": "is 0"}]});
+        assert_eq!(check(422, &one), ("/interval_sec: is 0 (422)".into(), None));
+        let two = json!({"title": "The body is not valid", "detail": "/interval_sec: is 0 (and 1 more)",
+            "errors": [{"pointer": "/interval_sec", "detail": "is 0"}, {"pointer": "", "detail": "too big"}]});
+        let shown = "The body is not valid (422)\n  /interval_sec: is 0\n  (body): too big";
+        assert_eq!(check(422, &two), (shown.into(), None));
+        let peer = json!({"detail": "Missing or invalid X-User-Roles header", "reason": "untrusted_peer"});
+        assert!(check(403, &peer).1.unwrap().contains("COMMAND_CENTER_TRUSTED_PROXIES"));
+        let conflict = json!({"detail": "the file has an alias", "suggestion": "set paused: true by hand"});
+        assert_eq!(check(409, &conflict).1.unwrap(), "set paused: true by hand");
+        assert!(Problem::of(StatusCode::BAD_GATEWAY, &json!({})).is_none());
+    }
+
+    #[test]
+    fn addresses_are_judged_before_anything_is_sent() {
+        for bad in ["127.0.0.1:8000", "ftp://host", "http://", "nonsense"] {
+            assert!(matches!(Client::new(bad), Err(ClientError::BadUrl { .. })), "{bad}");
+        }
+        let client = Client::new("http://u:p@127.0.0.1:8000/prefix/").unwrap();
+        assert_eq!(client.shown(), "http://127.0.0.1:8000/prefix");
+    }
 }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::client::Request;
 use super::files::{DesiredFiles, read_dir};
-use super::{CliError, Exit, Global, Output, out, validate};
+use super::{CliError, DesiredDir, Exit, Global, Output, out, store_path, validate};
 use crate::app::views::DiffAnswer;
-use crate::core::desired::{Diagnostic, Severity};
+use crate::core::desired::{Diagnostic, Severity, parse};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -21,18 +21,18 @@ use crate::core::desired::{Diagnostic, Severity};
 
 Exit codes: 0 no difference; 1 differences; 2 an error or an invalid file.")]
 pub(super) struct DiffArgs {
-    /// The directory to compare.
-    #[arg(long, value_name = "DIR", env = "COMMAND_CENTER_DESIRED_DIR", default_value = "./desired")]
-    desired_dir: PathBuf,
+    #[command(flatten)]
+    desired: DesiredDir,
     /// Compare with this database instead of asking a server; read from a private copy.
     #[arg(long, value_name = "FILE")]
     dsn: Option<PathBuf>,
 }
 
 pub(super) async fn diff(args: &DiffArgs, global: &Global) -> Result<Exit, CliError> {
-    let read = read_dir(&args.desired_dir)?;
+    let desired = args.desired.path();
+    let read = read_dir(&desired)?;
     let (mut answer, raw) = match &args.dsn {
-        Some(dsn) => offline(&args.desired_dir, dsn).await?,
+        Some(dsn) => offline(&desired, dsn).await?,
         None => match online(&read, global).await {
             Ok(found) => found,
             Err(CliError::Client(error)) if error.is_unreachable() => {
@@ -41,14 +41,18 @@ pub(super) async fn diff(args: &DiffArgs, global: &Global) -> Result<Exit, CliEr
                     return Err(error.into());
                 }
                 out::note(&format!("{error}; comparing with the store {}", dsn.display()));
-                offline(&args.desired_dir, &dsn).await?
+                offline(&desired, &dsn).await?
             }
             Err(error) => return Err(error),
         },
     };
-    // A file that could not even be sent is no less invalid than one that could.
-    let unsaid: Vec<_> =
-        read.findings.iter().filter(|found| !mentions(&answer.invalid, &found.file)).cloned().collect();
+    // A file that could not be sent as it is is no less invalid than one that could.
+    let broken = read.files.iter().filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
+    let unsaid: Vec<_> = broken
+        .flat_map(|(id, bytes)| parse(id, bytes).diagnostics)
+        .chain(read.findings.iter().cloned())
+        .filter(|found| !mentions(&answer.invalid, &found.file))
+        .collect();
     answer.invalid.extend(unsaid);
     let exit = exit_of(&answer);
     match global.output {
@@ -73,7 +77,6 @@ fn mentions(found: &[Diagnostic], file: &str) -> bool {
 
 async fn online(read: &DesiredFiles, global: &Global) -> Result<(DiffAnswer, Value), CliError> {
     let files: BTreeMap<String, std::borrow::Cow<'_, str>> =
-        // Bytes that are no text stay broken when they are made text, so that the file is still found invalid.
         read.files.iter().map(|(id, bytes)| (id.file(), String::from_utf8_lossy(bytes))).collect();
     Ok(global.client()?.ask(Request::post("/ops/diff", json!({ "files": files }))).await?)
 }
@@ -86,14 +89,6 @@ async fn offline(desired: &Path, dsn: &Path) -> Result<(DiffAnswer, Value), CliE
     let answer = crate::app::offline_diff(desired, dsn).await?;
     let raw = serde_json::to_value(&answer).map_err(anyhow::Error::from)?;
     Ok((answer, raw))
-}
-
-/// Where the store lies by the environment, as `serve` would take it.
-pub(super) fn store_path() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("COMMAND_CENTER_DSN")
-        .or_else(|| set("COMMAND_CENTER_DATA_DIR").map(|dir| dir.join("command_center.db")))
-        .unwrap_or_else(|| crate::settings::Settings::default().dsn)
 }
 
 /// The answer as it came, with what was found here.

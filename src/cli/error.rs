@@ -42,6 +42,9 @@ impl CliError {
             CliError::Client(error) => error.hint(),
             CliError::Usage { hint, .. } => hint.clone(),
             CliError::Settings(_) => Some("`command-center serve --help` lists every setting".into()),
+            CliError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("name another path, or run this where it lies".into())
+            }
             CliError::Read { .. } | CliError::Write { .. } | CliError::Other(_) => None,
         }
     }

@@ -70,7 +70,8 @@ pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) {
         table.add_row(row.iter().map(|cell| clean(cell).replace('\n', " ")));
     }
     for row in table.lines() {
-        line(row.trim_end());
+        // Every cell is padded by a blank; the first needs none.
+        line(row.strip_prefix(' ').unwrap_or(&row).trim_end());
     }
 }
 

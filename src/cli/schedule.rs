@@ -43,7 +43,7 @@ pub(super) enum ScheduleCommand {
         #[command(flatten)]
         target: Target,
         /// Seconds to wait for the import to end; 0 only starts it.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=300))]
         wait: u32,
     },
     /// Remove a schedule and its file; its history and audit stay.

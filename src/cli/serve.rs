@@ -146,7 +146,8 @@ impl Running {
 /// Runs the server until it is told to stop or to restart.
 async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow::Result<Ending> {
     startup::check_data_dir(&settings.data_dir)?;
-    let listener = startup::bind(settings.addr, restart::resumed()).await?;
+    let resumed = restart::resumed();
+    let listener = startup::bind(settings.addr, resumed).await?;
     let addr = listener.local_addr().context("the listening socket has no address")?;
     let clock = Clock::System;
     let practice_stop = CancellationToken::new();
@@ -155,13 +156,14 @@ async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow:
         let practice = startup::start_sandbox(options, clock.clone(), practice_stop.clone()).await?;
         settings.acculynx.base_url = Some(format!("http://{practice}{BASE_PATH}"));
         settings.acculynx.api_key = Some(Secret(format!("{KEY_PREFIX}{{tenant}}")));
-        guide = Some(startup::guide(addr, practice, &settings));
+        guide = Some(startup::guide(addr, practice, &settings.desired_dir));
     }
     let running = Running::start(settings, clock).await?;
     let app = running.app.clone();
     stop_on_signals(app.shutdown.clone());
     tracing::info!(component = "command-center", address = %addr, "listening on http://{addr}");
-    if let Some(guide) = guide {
+    // Who reads it has done so before a restart.
+    if let Some(guide) = guide.filter(|_| resumed.is_none()) {
         out::note(&guide);
     }
     let served = crate::http::serve(listener, app.clone()).await;

@@ -46,7 +46,7 @@ impl Args for SettingsArgs {
                     .value_name(key.value)
                     .help(format!("{} [env: {}] [default: {default}]", key.help, key.env))
                     .help_heading("Settings")
-                    .allow_hyphen_values(true)
+                    .allow_negative_numbers(true)
                     .num_args(1),
             )
         })

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::{DesiredFiles, finding, id_of, read_dir, split};
-use super::{CliError, Exit, Global, out};
+use super::{CliError, DesiredDir, Exit, Global, out};
 use crate::core::desired::{Diagnostic, Severity, code_frame, parse};
 
 #[derive(Debug, Args)]
@@ -18,13 +18,12 @@ pub(super) struct ValidateArgs {
     /// Files, or directories with schedules in them; the desired directory when left out.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The desired directory.
-    #[arg(long, value_name = "DIR", env = "COMMAND_CENTER_DESIRED_DIR", default_value = "./desired")]
-    desired_dir: PathBuf,
+    #[command(flatten)]
+    desired: DesiredDir,
 }
 
 pub(super) fn validate(args: &ValidateArgs, global: &Global) -> Result<Exit, CliError> {
-    let default = [args.desired_dir.clone()];
+    let default = [args.desired.path()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
     let mut read = DesiredFiles::default();
     for path in paths {

@@ -285,7 +285,10 @@ pub static KEYS: &[Key] = &[
         "SECONDS",
         "Look for edits this often instead of waiting for the system's events, for network file systems; off for never",
         |s, text| match text {
-            "off" => Ok(s.poll_interval = None),
+            "off" => {
+                s.poll_interval = None;
+                Ok(())
+            }
             _ => seconds(text, SHORT, YEAR)
                 .map(|v| s.poll_interval = Some(v))
                 .map_err(|allowed| format!("{allowed}, or off")),
@@ -339,7 +342,10 @@ pub static KEYS: &[Key] = &[
         "FORMAT",
         "How log lines look: json or text; auto is text on a terminal and json otherwise",
         |s, text| match text {
-            "auto" => Ok(s.log_format = None),
+            "auto" => {
+                s.log_format = None;
+                Ok(())
+            }
             _ => text
                 .parse()
                 .map(|v| s.log_format = Some(v))

@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::Clock;
+use crate::adapters::source::Source;
+use crate::core::model::{Connector, ScheduleId};
 use crate::sandbox::{BASE_PATH, SandboxOptions};
-use crate::settings::Settings;
 
 /// How often a restarted program tries for its address while its predecessor lets go of it.
 const RETRIES: u32 = 50;
@@ -103,13 +104,20 @@ pub(super) async fn signal() {
 }
 
 /// Where to look and what to try.
-pub(super) fn guide(addr: SocketAddr, practice: SocketAddr, settings: &Settings) -> String {
+pub(super) fn guide(addr: SocketAddr, practice: SocketAddr, desired: &Path) -> String {
     let mut reached = addr;
     if addr.ip().is_unspecified() {
         reached.set_ip(if addr.is_ipv6() { [0, 0, 0, 0, 0, 0, 0, 1].into() } else { [127, 0, 0, 1].into() });
     }
     let url = format!("http://{reached}");
-    let desired = settings.desired_dir.display();
+    // By its path, as most will not have put the program in their PATH yet.
+    let program = std::env::args().next().unwrap_or_else(|| "command-center".into());
+    let sample = Source::new(desired.to_owned()).list().files.into_iter().map(|listed| listed.id);
+    let sample = sample.filter(|id| id.connector == Connector::Acculynx).min();
+    let file = sample.as_ref().map_or_else(|| "schedules/acculynx/TENANT.yaml".into(), ScheduleId::file);
+    let tenant = sample.map_or_else(|| "TENANT".into(), |id| id.tenant.to_string());
+    let file = desired.join(file);
+    let file = file.display();
     let flags = if reached.port() == 8000 { String::new() } else { format!(" --server {url}") };
     format!(
         "
@@ -122,11 +130,11 @@ pub(super) fn guide(addr: SocketAddr, practice: SocketAddr, settings: &Settings)
     {url}/docs
 
   Try
-    edit a file below {desired}/schedules/ and look at the status again
-    command-center diff{flags}
-    command-center schedule list{flags}
-    curl -X POST {url}/api/crm/import/acculynx/pause -H 'x-ops: 1' -H 'x-tenant: TENANT'
-    command-center audit verify{flags}
+    edit {file}, save, and look at the status again
+    {program} diff{flags}
+    {program} schedule list{flags}
+    curl -X POST {url}/api/crm/import/acculynx/pause -H 'x-ops: 1' -H 'x-tenant: {tenant}'
+    {program} audit verify{flags}
 
   Ctrl-C stops it.
 "
@@ -170,7 +178,12 @@ mod tests {
     #[test]
     fn the_guide_names_addresses_that_can_be_opened() {
         let practice = SocketAddr::from(([127, 0, 0, 1], 4000));
-        let guide = guide(SocketAddr::from(([0, 0, 0, 0], 9000)), practice, &Settings::default());
+        let desired = tempfile::tempdir().unwrap();
+        let folder = desired.path().join("schedules/acculynx");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("peakpro.yaml"), "interval_sec: 5\n").unwrap();
+        let guide = guide(SocketAddr::from(([0, 0, 0, 0], 9000)), practice, desired.path());
+        assert!(guide.contains("peakpro.yaml, save") && guide.contains("'x-tenant: peakpro'"), "{guide}");
         assert!(guide.contains("http://127.0.0.1:9000/ops/health") && guide.contains("--server http://127.0.0.1:9000"));
     }
 }

@@ -160,7 +160,8 @@ impl Line<'_> {
             line.push(' ');
             line.push_str(&plain(message));
         }
-        for (name, value) in self.rest().filter(|(name, _)| *name != "message") {
+        let told = |(name, value): &(&str, &Value)| *name != "message" && !is_empty(value);
+        for (name, value) in self.rest().filter(told) {
             let _ = write!(line, " {}{}", paint(dim, &format!("{name}=")), plain(value));
         }
         line
@@ -197,6 +198,15 @@ impl Line<'_> {
         let known = ORDER.into_iter().filter_map(|name| Some((name, self.fields.get(name)?)));
         let others = self.fields.0.iter().filter(|(name, _)| !ORDER.contains(name)).map(|(name, value)| (*name, value));
         known.chain(others).filter(|(name, _)| *name != "component")
+    }
+}
+
+/// A request without a tenant or a role says so by an empty value, which tells a person nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        value => value.is_null(),
     }
 }
 

@@ -90,7 +90,7 @@ impl Metrics {
             tenants: TenantLabels { limit: tenant_limit, known: RwLock::default() },
             scheduled_imports: make.counters(
                 "aetherlink_acculynx_scheduled_imports_total",
-                "Imports that the schedule started, run-now left out",
+                "Imports that were due",
                 &["tenant"],
             )?,
             local_actions: make.counters(
@@ -101,19 +101,15 @@ impl Metrics {
             events: make.counters("command_center_events_total", "Events published", &["event_type", "severity"])?,
             api_requests: make.counters(
                 "command_center_api_requests_total",
-                "API requests by route template",
+                "API requests",
                 &["method", "endpoint", "status"],
             )?,
             errors: make.counter("errors_total", "Errors in handling requests, runs and reconciles")?,
             access_refused: make.counters("command_center_access_refused_total", "Requests refused", &["reason"])?,
-            runs: make.counters(
-                "command_center_scheduler_runs_total",
-                "Runs that ended, run-now included",
-                &["connector", "outcome"],
-            )?,
+            runs: make.counters("command_center_scheduler_runs_total", "Runs that ended", &["connector", "outcome"])?,
             slots_skipped: make.counters(
                 "command_center_scheduler_slots_skipped_total",
-                "Slots that passed without a run",
+                "Slots without a run",
                 &["reason"],
             )?,
             persisted: make.counters(

@@ -48,7 +48,7 @@ Exit codes: 0 done; 1 the answer is no (invalid, different, tampered, failed); 2
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 struct Global {
-    /// The server to talk to [env: COMMAND_CENTER_URL] [default: http://127.0.0.1:8000].
+    /// The server to talk to [env: COMMAND_CENTER_URL, else COMMAND_CENTER_ADDR] [default: http://127.0.0.1:8000].
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// How answers are printed; markdown is for diff only.
@@ -58,8 +58,10 @@ struct Global {
 
 impl Global {
     fn client(&self) -> Result<Client, CliError> {
-        let set = || std::env::var("COMMAND_CENTER_URL").ok().filter(|url| !url.is_empty());
-        let server = self.server.clone().or_else(set);
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // A server started in this environment listens there, not at the default.
+        let local = || set("COMMAND_CENTER_ADDR").map(|addr| format!("http://{addr}").replace("//0.0.0.0:", "//127.0.0.1:"));
+        let server = self.server.clone().or_else(|| set("COMMAND_CENTER_URL")).or_else(local);
         Ok(Client::new(server.as_deref().unwrap_or("http://127.0.0.1:8000"))?)
     }
 

@@ -11,6 +11,8 @@ pub mod audit;
 
 pub mod plan;
 
+pub mod row;
+
 pub mod fleet;
 
 pub mod access;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::adapters::connectors::Secret;
+use crate::adapters::secrets::ConnectorDefaults;
 use crate::core::plan::GuardPolicy;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -74,14 +75,6 @@ impl AuthMode {
             AuthMode::Keys => "keys",
         }
     }
-}
-
-/// A connector's connection where a schedule leaves it out.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectorDefaults {
-    pub base_url: Option<String>,
-    /// `{tenant}` in it stands for the tenant's name: the sandbox has one key a tenant.
-    pub api_key: Option<Secret>,
 }
 
 impl Default for Settings {

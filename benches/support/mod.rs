@@ -50,7 +50,7 @@ impl Table {
 
     pub fn print(&self) {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
         table.set_header(["figure", "measured", "beside it", "goal"]);
         for row in &self.rows {
             table.add_row([&row.title, &row.figure, &row.beside, &row.goal]);

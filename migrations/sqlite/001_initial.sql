@@ -1,7 +1,8 @@
 -- What runs, as it ought to be. `fingerprint` condenses the row as it was last applied, so that a
--- change made by hand shows even while nothing was watching.
+-- change made by hand shows even while nothing was watching. `content` is the file's last good bytes.
+-- Keys are never given twice; the writer sees to that (fact `last_row`), at less cost than SQLite.
 CREATE TABLE schedules (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  id INTEGER PRIMARY KEY,
   connector TEXT NOT NULL,
   tenant TEXT NOT NULL,
   interval_sec INTEGER,
@@ -15,11 +16,9 @@ CREATE TABLE schedules (
   stamp INTEGER NOT NULL,
   created_ms INTEGER NOT NULL,
   updated_ms INTEGER NOT NULL,
+  content BLOB NOT NULL,
   UNIQUE (connector, tenant)
 );
-
--- The last good bytes of each schedule's file.
-CREATE TABLE documents (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
 
 -- What changes with every run, apart, so that a herd of claims rewrites little.
 CREATE TABLE timers (

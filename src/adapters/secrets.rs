@@ -5,7 +5,14 @@ use std::path::Path;
 
 use super::connectors::Secret;
 use crate::core::model::{EnvSecret, FileSecret, ScheduleId, ScheduleSpec, SecretRef};
-use crate::settings::Settings;
+
+/// A connector's connection where a schedule leaves it out.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectorDefaults {
+    pub base_url: Option<String>,
+    /// `{tenant}` in it stands for the tenant's name: the sandbox has one key a tenant.
+    pub api_key: Option<Secret>,
+}
 
 /// Larger files are no API keys.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -15,12 +22,16 @@ pub const ENV_PREFIX: &str = "CC_SECRET_";
 
 /// Where to reach a schedule's source and with which key: the schedule's own, else the
 /// connector's defaults. The message says which key is missing.
-pub fn connection(spec: &ScheduleSpec, id: &ScheduleId, settings: &Settings) -> Result<(String, Secret), String> {
+pub fn connection(
+    spec: &ScheduleSpec,
+    id: &ScheduleId,
+    defaults: &ConnectorDefaults,
+    folder: Option<&Path>,
+) -> Result<(String, Secret), String> {
     let own = spec.connection.clone().unwrap_or_default();
-    let defaults = &settings.acculynx;
     let base_url = own.base_url.or_else(|| defaults.base_url.clone()).ok_or_else(|| missing(id, "base_url"))?;
     let api_key = match (&own.api_key, &defaults.api_key) {
-        (Some(reference), _) => resolve(reference, settings.secrets_dir.as_deref())?,
+        (Some(reference), _) => resolve(reference, folder)?,
         (None, Some(Secret(default))) => Secret(default.replace("{tenant}", id.tenant.as_str())),
         (None, None) => return Err(missing(id, "api_key")),
     };
@@ -72,27 +83,27 @@ mod tests {
     use super::*;
     use crate::core::model::Connection;
 
-    fn check(api_key: Option<SecretRef>, settings: &Settings) -> Result<String, String> {
+    fn check(api_key: Option<SecretRef>, folder: &Path, defaults: &ConnectorDefaults) -> Result<String, String> {
         let connection_of = Connection { base_url: Some("http://127.0.0.1:1/api/".into()), api_key };
         let spec = ScheduleSpec { connection: Some(connection_of), ..ScheduleSpec::default() };
         let id = "acculynx/peak".parse().unwrap();
-        connection(&spec, &id, settings).map(|(url, key)| format!("{url} {}", key.0))
+        connection(&spec, &id, defaults, Some(folder)).map(|(url, key)| format!("{url} {}", key.0))
     }
 
     #[test]
     fn references_are_resolved_and_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("peak"), " from-a-file\n").unwrap();
-        let mut settings = Settings { secrets_dir: Some(folder.path().into()), ..Settings::default() };
+        let (path, mut defaults) = (folder.path(), ConnectorDefaults::default());
         let file = |name: &str| Some(SecretRef::File(FileSecret { file: name.into() }));
         let env = |name: &str| Some(SecretRef::Env(EnvSecret { env: name.into() }));
-        assert_eq!(check(file("peak"), &settings).unwrap(), "http://127.0.0.1:1/api from-a-file");
-        assert!(check(file("../peak"), &settings).unwrap_err().contains("plain file name"));
-        assert!(check(file("gone"), &settings).unwrap_err().contains("cannot be read"));
-        assert!(check(env("PATH"), &settings).unwrap_err().contains("CC_SECRET_"));
-        assert!(check(env("CC_SECRET_NOT_SET_ANYWHERE"), &settings).unwrap_err().contains("not set"));
-        assert!(check(None, &settings).unwrap_err().contains("connection.api_key is missing"));
-        settings.acculynx.api_key = Some(Secret("sandbox-{tenant}".into()));
-        assert_eq!(check(None, &settings).unwrap(), "http://127.0.0.1:1/api sandbox-peak");
+        assert_eq!(check(file("peak"), path, &defaults).unwrap(), "http://127.0.0.1:1/api from-a-file");
+        assert!(check(file("../peak"), path, &defaults).unwrap_err().contains("plain file name"));
+        assert!(check(file("gone"), path, &defaults).unwrap_err().contains("cannot be read"));
+        assert!(check(env("PATH"), path, &defaults).unwrap_err().contains("CC_SECRET_"));
+        assert!(check(env("CC_SECRET_NOT_SET_ANYWHERE"), path, &defaults).unwrap_err().contains("not set"));
+        assert!(check(None, path, &defaults).unwrap_err().contains("connection.api_key is missing"));
+        defaults.api_key = Some(Secret("sandbox-{tenant}".into()));
+        assert_eq!(check(None, path, &defaults).unwrap(), "http://127.0.0.1:1/api sandbox-peak");
     }
 }

@@ -18,7 +18,7 @@ pub use sqlite::SqliteStore;
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
 use crate::core::desired::Diagnostic;
-use crate::core::fleet::{Fingerprint, RowSpec};
+use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId};
 
 /// What a store can fail at. Cheap to clone: one failed commit answers everyone in its group.
@@ -140,6 +140,8 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub struct Completion {
     pub run: i64,
+    /// When the import began: later than the claim where it had to wait for another.
+    pub started: Millis,
     pub row: i64,
     pub ended: Millis,
     pub ok: bool,
@@ -155,6 +157,7 @@ pub struct OpenRun {
     pub id: ScheduleId,
     pub nominal: Millis,
     pub trigger: String,
+    pub started: Millis,
 }
 
 /// What start-up needs of each schedule.
@@ -363,6 +366,7 @@ pub trait Store: Send + Sync {
     fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()>;
     fn remember_answer(&self, key: String, remembered: Remembered, now: Millis) -> StoreFuture<'_, ()>;
 
+    fn schedule_count(&self) -> StoreFuture<'_, usize>;
     /// Every schedule, in order of row key, in batches.
     fn fleet(&self) -> mpsc::Receiver<StoreResult<Vec<FleetRow>>>;
     fn statuses(&self, query: StatusQuery) -> mpsc::Receiver<StoreResult<Vec<StatusRow>>>;

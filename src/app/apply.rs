@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::App;
 use crate::adapters::store::{Applied, Change, ChangeKind, Intent, Put, StoreResult};
 use crate::core::audit::{Draft, Metadata, operation};
-use crate::core::fleet::{Fingerprint, Member, RowSpec};
+use crate::core::fleet::Member;
+use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
 use crate::core::plan::{Action, FieldChange, Step};
 

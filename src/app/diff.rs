@@ -15,7 +15,8 @@ use crate::adapters::clock::Clock;
 use crate::adapters::source::{Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
 use crate::core::desired::{Diagnostic, Severity, parse};
-use crate::core::fleet::{Glance, Sync, fingerprint};
+use crate::core::fleet::{Glance, Sync};
+use crate::core::row::fingerprint;
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
 

@@ -36,6 +36,10 @@ impl Scan {
         self.files.len()
     }
 
+    pub fn is_of_missing_root(&self) -> bool {
+        matches!(self.listing.root, Root::Missing)
+    }
+
     fn files(&self) -> impl Iterator<Item = (Connector, &str, u64)> {
         self.files.iter().map(|(connector, start, length, stamp)| {
             let start = *start as usize;
@@ -63,6 +67,18 @@ impl App {
         }
         self.look_for_foreign_changes().await?;
         let scan = self.scan().await;
+        let report = self.settle_scan(scan, confirm).await?;
+        Ok(self.finish_pass(report, started, clock))
+    }
+
+    /// The pass of a start, over a scan made while the rows were loaded.
+    pub(super) async fn first_pass(&self, scan: Scan) -> Result<PassReport, AppError> {
+        let (started, clock) = (self.clock.now(), std::time::Instant::now());
+        let report = self.settle_scan(scan, None).await?;
+        Ok(self.finish_pass(report, started, clock))
+    }
+
+    async fn settle_scan(&self, scan: Scan, confirm: Option<(&str, &Caller)>) -> Result<PassReport, AppError> {
         let alone = self.gate.write().await;
         let (changed, unseen) = self.compare(&scan);
         let mut tally = Tally::default();
@@ -72,7 +88,7 @@ impl App {
         drop(alone);
         self.fleet().rearm();
         self.timer_set.notify_all();
-        Ok(self.finish_pass(report, started, clock))
+        Ok(report)
     }
 
     /// Whether a deletion waits only for the second scan.
@@ -309,6 +325,8 @@ impl App {
         for misplaced in &scan.listing.misplaced {
             found.push((misplaced.path.clone(), "misplaced", misplaced.reason.to_string()));
         }
+        let unknown: Vec<ScheduleId> = scan.listing.misplaced.iter().filter_map(|place| place.id.clone()).collect();
+        self.show_problems(&unknown);
         for (path, message) in &scan.listing.problems {
             found.push((path.clone(), "unreadable", message.clone()));
         }
@@ -342,7 +360,10 @@ fn is_schedule(path: &str) -> bool {
 fn scan_trouble(listing: &Listing) -> Option<String> {
     match &listing.root {
         Root::Missing => Some("the desired directory is missing; what runs goes on running".to_owned()),
-        Root::Unreadable(message) => Some(format!("the desired directory cannot be read: {message}")),
+        Root::Unreadable(message) => {
+            tracing::error!(component = "reconciler", "the desired directory cannot be read: {message}");
+            Some("the desired directory cannot be read; what runs goes on running".to_owned())
+        }
         Root::Present if !listing.complete => {
             Some("a part of the desired directory could not be read; nothing is deleted meanwhile".to_owned())
         }

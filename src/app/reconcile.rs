@@ -12,7 +12,8 @@ use super::reading::{Found, Reading, Valid, is_same_file, read_all};
 use crate::adapters::store::{Problem, ScheduleRow};
 use crate::core::audit::operation;
 use crate::core::desired::{Diagnostic, parse};
-use crate::core::fleet::{Glance, Sync, fingerprint};
+use crate::core::fleet::{Glance, Sync};
+use crate::core::row::fingerprint;
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, Desired, Observed, Step};
 
@@ -226,7 +227,7 @@ impl App {
     }
 
     /// Marks schedules whose file cannot be used; they run on.
-    fn show_problems(&self, broken: &[ScheduleId]) {
+    pub(super) fn show_problems(&self, broken: &[ScheduleId]) {
         let mut fleet = self.fleet();
         for id in broken {
             if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {

@@ -77,7 +77,10 @@ impl App {
     /// Counts, places and classes; no values, since it is public.
     pub async fn health(&self) -> Health {
         let now = self.clock.now();
-        let totals = self.drift_totals();
+        let mut totals = self.drift_totals();
+        for diagnostic in totals.invalid_files.iter_mut().flat_map(|file| &mut file.diagnostics) {
+            *diagnostic = diagnostic.without_values();
+        }
         let scheduler = self.scheduler_health(now);
         let db = self.db_health().await;
         let desired = self.desired_health(&totals);
@@ -291,11 +294,10 @@ impl App {
         Ok(())
     }
 
-    /// Counts a refused request; `audit_refusals` writes them down, folded by minute.
+    /// Remembers a refused request; `audit_refusals` writes them down, folded by minute.
     pub fn note_refusal(&self, peer: IpAddr, route: &str, reason: &str) {
         /// More peers than this within a minute are an attack; they are counted, not listed.
         const MAX_FOLDED: usize = 10_000;
-        self.metrics.access_refused(reason);
         let now = self.clock.now();
         let refusals = &mut self.state().refusals;
         let key = (peer.to_string(), route.to_owned(), reason.to_owned());

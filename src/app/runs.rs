@@ -141,6 +141,7 @@ impl App {
     }
 
     async fn run(&self, job: &Job) -> RunEnd {
+        let began = self.clock.now();
         let started = Instant::now();
         let outcome = match self.runs.room.acquire().await {
             Ok(_room) => self.import(job).await,
@@ -153,13 +154,14 @@ impl App {
             self.metrics.scheduled_import(job.id.tenant.as_str());
         }
         let end = RunEnd { ok: outcome.error.is_none(), message: message(&outcome), stats: outcome.stats };
-        self.record_end(job, &end, outcome.error.map(|error| error.class), seconds).await;
+        self.record_end(job, &end, outcome.error.map(|error| error.class), began, seconds).await;
         end
     }
 
-    async fn record_end(&self, job: &Job, end: &RunEnd, class: Option<ErrorClass>, seconds: f64) {
+    async fn record_end(&self, job: &Job, end: &RunEnd, class: Option<ErrorClass>, began: Millis, seconds: f64) {
         let completion = Completion {
             run: job.run,
+            started: began,
             row: self.fleet().get(job.id.connector, job.id.tenant.as_str()).map_or(0, |glance| glance.row),
             ended: self.clock.now(),
             ok: end.ok,
@@ -200,7 +202,8 @@ impl App {
             let row = row.map_err(|e| ImportFailure { class: ErrorClass::Store, message: e.to_string() })?;
             let spec = row.and_then(|row| row.spec.spec());
             let spec = spec.ok_or_else(|| configuration("the schedule was deleted before its run began".to_owned()))?;
-            let reach = secrets::connection(&spec, &job.id, &self.settings).map_err(configuration)?;
+            let reach = secrets::connection(&spec, &job.id, &self.settings.acculynx, self.settings.secrets_dir.as_deref())
+                .map_err(configuration)?;
             (spec, reach)
         };
         Ok(ImportContext {
@@ -248,8 +251,12 @@ impl App {
             (claimed.run, claimed.seqs, receiver)
         };
         drop(lane);
-        let ended = tokio::time::timeout(wait, end.wait_for(Option::is_some)).await;
-        let ended = ended.ok().and_then(Result::ok).and_then(|end| end.clone());
+        let ended = if wait.is_zero() {
+            None
+        } else {
+            let ended = tokio::time::timeout(wait, end.wait_for(Option::is_some)).await;
+            ended.ok().and_then(Result::ok).and_then(|end| end.clone())
+        };
         let answer = self.run_answer(id, run, action_id, seqs, ended.as_ref()).await?;
         Ok(if ended.is_some() { RunNow::Done(answer) } else { RunNow::Accepted(answer) })
     }
@@ -263,11 +270,17 @@ impl App {
         ended: Option<&RunEnd>,
     ) -> Result<RunNowAnswer, AppError> {
         let status = self.status_of(id).await?;
+        let queued = self.runs.flights().get(id).is_some_and(|line| line.iter().any(|next| next.job.run == run));
+        let (state, message) = match ended {
+            Some(end) => ("done", end.message.as_str()),
+            None if queued => ("queued", "the import begins when the one in flight has ended"),
+            None => ("running", "the import goes on"),
+        };
         Ok(RunNowAnswer {
             ok: ended.is_none_or(|end| end.ok),
             run_id: run,
-            state: if ended.is_some() { "done" } else { "running" }.to_owned(),
-            message: ended.map_or_else(|| "the import goes on".to_owned(), |end| end.message.clone()),
+            state: state.to_owned(),
+            message: message.to_owned(),
             result: ended.map(|end| RunResult { stats: end.stats }),
             schedules: status.into_iter().map(|status| (id.tenant.to_string(), status)).collect(),
             action_id,

@@ -12,6 +12,7 @@ use super::error::AppError;
 use super::{App, Lanes, runs, state};
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::Connectors;
+use crate::adapters::memory;
 use crate::adapters::source::{Root, Source, Swap};
 use crate::adapters::store::{Completion, FleetRow, Intent, SharedStore};
 use crate::core::audit::operation;
@@ -57,19 +58,24 @@ impl App {
     /// Loads the fleet, finishes what a crash cut off and reconciles once. After this the API may
     /// answer and the loops may start.
     pub async fn bring_up(self: &Arc<Self>) -> Result<(), AppError> {
-        self.load().await?;
+        // Listing the files and loading the rows take about as long; side by side they take half.
+        let early = self.git_busy().await.is_none();
+        let (loaded, mut scan) = tokio::join!(self.load(), self.scan());
+        loaded?;
         self.make_desired_directory().await?;
-        self.sweep().await;
-        self.replay_intents().await?;
-        self.full_pass(None).await?;
+        if self.sweep().await | self.replay_intents().await? || !early || scan.is_of_missing_root() {
+            scan = self.scan().await;
+        }
+        self.first_pass(scan).await?;
         self.close_interrupted_runs().await?;
         self.ready.store(true, Ordering::Release);
+        memory::give_back();
         Ok(())
     }
 
     async fn load(&self) -> Result<(), AppError> {
-        let count = self.store.fleet_counts().await.map_or(0, |counts| counts.schedules);
-        self.fleet().reserve(usize::try_from(count).unwrap_or(0));
+        let count = self.store.schedule_count().await?;
+        self.fleet().reserve(count);
         let mut rows = self.store.fleet();
         while let Some(batch) = rows.recv().await {
             let mut fleet = self.fleet();
@@ -112,7 +118,8 @@ impl App {
         Ok(())
     }
 
-    async fn sweep(&self) {
+    /// Clears up after a crash in the middle of an edit. Returns whether any file was touched.
+    async fn sweep(&self) -> bool {
         let source = self.source.clone();
         let swept = tokio::task::spawn_blocking(move || source.sweep()).await.unwrap_or_default();
         for path in &swept.restored {
@@ -121,14 +128,16 @@ impl App {
         for (path, message) in &swept.problems {
             tracing::warn!(component = "reconciler", "could not clear up {path}: {message}");
         }
+        !swept.restored.is_empty()
     }
 
     /// An edit that was answered, or was about to be, reaches its file now if nobody has changed the
     /// file since. An empty file is what a power cut leaves of one that was being created.
-    async fn replay_intents(&self) -> Result<(), AppError> {
+    /// Returns whether there was any.
+    async fn replay_intents(&self) -> Result<bool, AppError> {
         let intents = self.store.intents().await?;
         if intents.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let source = self.source.clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -144,7 +153,7 @@ impl App {
         .unwrap_or_default();
         self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(done);
         self.sync_files().await;
-        Ok(())
+        Ok(true)
     }
 
     /// Runs that a crash cut off are recorded as such. Imports of these connectors are idempotent,
@@ -163,6 +172,7 @@ impl App {
             self.store
                 .complete(Completion {
                     run: run.run,
+                    started: run.started,
                     row: glance.map_or(0, |glance| glance.row),
                     ended: now,
                     ok: false,
@@ -236,7 +246,7 @@ impl App {
                         let same = glance.row == row.row
                             && glance.applied == row.actual
                             && glance.next_due == row.next_due
-                            && glance.content == crate::core::fleet::fingerprint(row.digest);
+                            && glance.content == crate::core::row::fingerprint(row.digest);
                         if !same && matches!(glance.sync, Sync::Synced | Sync::Invalid) {
                             fleet.set_sync(glance.slot, Sync::Drifted);
                         }

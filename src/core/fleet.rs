@@ -7,18 +7,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::core::model::{Connector, Digest, Millis, ScheduleId, ScheduleSpec};
+use crate::core::model::{Connector, Digest, Millis, ScheduleId};
+use crate::core::row::{Fingerprint, fingerprint};
 use crate::core::timing::{BadRhythm, DueQueue, Rhythm, RhythmCache};
-
-/// Half a SHA-256: enough to tell two contents apart.
-pub type Fingerprint = [u8; 16];
-
-/// The first half of a digest, as the fleet keeps it.
-pub fn fingerprint(digest: Digest) -> Fingerprint {
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest.0[..16]);
-    half
-}
 
 /// A schedule's place in the fleet; stays the same while the schedule exists.
 pub type Slot = u32;
@@ -381,88 +372,6 @@ fn hash_of_slot(entries: &[Entry], names: &str, hasher: &RandomState, slot: Slot
     entries.get(slot as usize).map_or(0, |entry| hasher.hash_one((entry.connector, name(entry, names))))
 }
 
-/// A schedule's row as the store keeps it: the cadence and pause in columns of their own, the rest
-/// as JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowSpec {
-    pub interval_sec: Option<u32>,
-    pub cron: Option<String>,
-    pub timezone: Option<String>,
-    pub paused: bool,
-    pub pause_reason: Option<String>,
-    /// Connection, resources and labels.
-    pub rest: String,
-}
-
-impl RowSpec {
-    pub fn of(spec: &ScheduleSpec) -> Self {
-        let rest = ScheduleSpec {
-            connection: spec.connection.clone(),
-            resources: spec.resources.clone(),
-            labels: spec.labels.clone(),
-            ..ScheduleSpec::default()
-        };
-        RowSpec {
-            interval_sec: spec.interval_sec,
-            cron: spec.cron.clone(),
-            timezone: spec.timezone.clone(),
-            paused: spec.paused,
-            pause_reason: spec.pause_reason.clone(),
-            rest: serde_json::to_string(&rest).unwrap_or_default(),
-        }
-    }
-
-    /// The whole value again; `None` when the row's JSON was damaged by hand.
-    pub fn spec(&self) -> Option<ScheduleSpec> {
-        let rest: ScheduleSpec = serde_json::from_str(&self.rest).ok()?;
-        Some(ScheduleSpec {
-            interval_sec: self.interval_sec,
-            cron: self.cron.clone(),
-            timezone: self.timezone.clone(),
-            paused: self.paused,
-            pause_reason: self.pause_reason.clone(),
-            ..rest
-        })
-    }
-
-    pub fn fingerprint(&self) -> Fingerprint {
-        row_fingerprint(
-            self.interval_sec,
-            self.cron.as_deref(),
-            self.timezone.as_deref(),
-            self.paused,
-            self.pause_reason.as_deref(),
-            &self.rest,
-        )
-    }
-}
-
-/// Condenses a row's columns without parsing them, so that a whole fleet can be checked for
-/// changes made by hand.
-pub fn row_fingerprint(
-    interval_sec: Option<u32>,
-    cron: Option<&str>,
-    timezone: Option<&str>,
-    paused: bool,
-    pause_reason: Option<&str>,
-    rest: &str,
-) -> Fingerprint {
-    let mut text = Vec::with_capacity(rest.len() + 64);
-    text.extend_from_slice(&interval_sec.unwrap_or(0).to_le_bytes());
-    text.push(u8::from(paused));
-    for part in [cron, timezone, pause_reason, Some(rest)] {
-        match part {
-            Some(part) => {
-                text.push(1);
-                text.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
-                text.extend_from_slice(part.as_bytes());
-            }
-            None => text.push(0),
-        }
-    }
-    fingerprint(Digest::of(&text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -516,18 +425,5 @@ mod tests {
         assert_eq!(fleet.take_due(70, 10), vec![(a, 70)]);
         fleet.rearm();
         assert_eq!((fleet.queued(), fleet.glance(b)), (1, None));
-    }
-
-    #[test]
-    fn a_row_gives_its_spec_back() {
-        let spec: ScheduleSpec = serde_json::from_value(serde_json::json!({
-            "cron": "0 2 * * *", "timezone": "UTC", "paused": true, "pause_reason": "x",
-            "resources": ["jobs"], "labels": {"a": "b"}, "connection": {"api_key": {"env": "CC_SECRET_X"}}
-        }))
-        .unwrap();
-        let row = RowSpec::of(&spec);
-        assert_eq!(row.spec(), Some(spec.clone()));
-        let other = RowSpec { pause_reason: Some("y".into()), ..row.clone() };
-        assert_ne!(row.fingerprint(), other.fingerprint());
     }
 }

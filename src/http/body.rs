@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -20,11 +20,16 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Answer<Bytes> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
+        drain(body).await;
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
+    let mut body = body;
+    match tokio::time::timeout(BODY_TIME, Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            Err(too_large(limit))
+        }
         Ok(Err(_)) => Err(Problem::bad_request("body-cut-off", "The body broke off before its end")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -35,6 +40,25 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Answer<Bytes
     }
 }
 
+/// More than this is not read only to be thrown away: the connection ends instead.
+const DRAIN_BYTES: usize = 16 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Takes in the rest of a refused body, so that the caller, who is still sending, gets to read why.
+async fn drain(mut body: Body) {
+    let mut left = DRAIN_BYTES;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    // Whether it all came or not, the answer is the same.
+    let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
+}
+
 fn too_large(limit: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -43,6 +67,7 @@ fn too_large(limit: usize) -> Problem {
         format!("The body may have {limit} bytes at most"),
     )
     .with("limit_bytes", limit)
+    .header(CONNECTION, "close")
 }
 
 /// The body as a JSON object; an empty body is an empty object where `required` is false.

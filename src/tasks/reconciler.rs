@@ -47,13 +47,15 @@ impl Reconciler {
     }
 
     pub async fn run(self) {
-        let mut next_pass = self.app.settings.health_interval;
+        // A moment, not a delay: edits that keep coming must not put the pass off for ever.
+        let mut next_pass = Instant::now() + self.app.settings.health_interval;
         loop {
             let wake = tokio::select! {
+                biased;
                 () = self.app.shutdown.cancelled() => Wake::Stop,
-                work = self.hints.next(self.app.settings.debounce) => Wake::Hinted(work),
+                () = tokio::time::sleep_until(next_pass.into()) => Wake::Pass,
                 () = self.app.pass_wanted.notified() => Wake::Pass,
-                () = tokio::time::sleep(next_pass) => Wake::Pass,
+                work = self.hints.next(self.app.settings.debounce) => Wake::Hinted(work),
             };
             next_pass = match wake {
                 Wake::Stop => return,
@@ -68,8 +70,8 @@ impl Reconciler {
     }
 
     /// One full pass; returns when the next is due.
-    async fn pass(&self) -> Duration {
-        match self.app.full_pass(None).await {
+    async fn pass(&self) -> Instant {
+        let delay = match self.app.full_pass(None).await {
             Ok(report) if report.waiting.is_some() => RETRY,
             Ok(_) if self.app.awaits_second_scan() => SECOND_SCAN,
             Ok(report) => {
@@ -85,13 +87,14 @@ impl Reconciler {
                 }
                 self.app.settings.health_interval
             }
-            Err(error) => self.failed(&error),
-        }
+            Err(error) => return self.failed(&error),
+        };
+        Instant::now() + delay
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> Duration {
+    fn failed(&self, error: &dyn std::fmt::Display) -> Instant {
         self.app.metrics.error();
         tracing::error!(component = "reconciler", %error, "could not reconcile; trying again");
-        BACKOFF.min(self.app.settings.health_interval)
+        Instant::now() + BACKOFF.min(self.app.settings.health_interval)
     }
 }

@@ -41,6 +41,8 @@ pub enum MisplacedReason {
     NestedDirectory,
     #[error("the link leads out of the desired directory; replace it by a regular file")]
     EscapingLink,
+    #[error("the link leads nowhere; mend it, or remove it to delete the schedule")]
+    BrokenLink,
     #[error("not a regular file; replace it by one")]
     NotRegular,
 }
@@ -191,7 +193,10 @@ impl Walk<'_> {
                     let id = id_of(connector, tenant);
                     return self.misplaced(relative(), MisplacedReason::EscapingLink, id);
                 }
-                Err(e) => return self.problem(relative(), &e),
+                // Its schedule is unknown, and only its: `stat` says so too, so that nothing is deleted.
+                Err(_) => {
+                    return self.misplaced(relative(), MisplacedReason::BrokenLink, id_of(connector, tenant));
+                }
             },
             // Removed since its name was read: as if the walk had come a moment later.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,

@@ -264,6 +264,13 @@ impl Store for SqliteStore {
         })
     }
 
+    fn schedule_count(&self) -> StoreFuture<'_, usize> {
+        self.answer_now("count schedules", |connection| {
+            let count = connection.query_row("SELECT count(*) FROM schedules", [], |row| row.get::<_, i64>(0))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        })
+    }
+
     fn fleet(&self) -> mpsc::Receiver<StoreResult<Vec<FleetRow>>> {
         self.stream("read the fleet", read::fleet)
     }

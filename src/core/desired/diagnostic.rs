@@ -29,3 +29,12 @@ pub struct Diagnostic {
     /// What to do about it.
     pub hint: Option<String>,
 }
+
+impl Diagnostic {
+    /// Where and of which kind, without a value out of the file: what anyone may see.
+    pub fn without_values(&self) -> Diagnostic {
+        let kind = self.code.replace('-', " ");
+        let message = if self.field.is_empty() { kind } else { format!("{kind} at {}", self.field) };
+        Diagnostic { message, hint: None, ..self.clone() }
+    }
+}

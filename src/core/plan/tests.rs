@@ -1,3 +1,5 @@
+//! Plans rendered: YAML's meaning in, signs and fields out.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! git at work in real work trees, and the commit they stand at.
+
 use super::*;
 use crate::adapters::source::tests::Fixture;
 

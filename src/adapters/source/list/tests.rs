@@ -1,3 +1,5 @@
+//! Listings of real folders, with every odd name a folder may hold.
+
 use std::collections::BTreeSet;
 
 use super::*;

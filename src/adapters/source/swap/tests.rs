@@ -1,3 +1,5 @@
+//! Swaps against editors that come in between, by rename and in place.
+
 use std::cell::Cell;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Hints from real edits: saves, renames, new folders, a mount that is swapped.
+
 use std::sync::Mutex;
 use std::time::Instant;
 

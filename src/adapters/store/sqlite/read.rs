@@ -12,7 +12,7 @@ use crate::adapters::store::{
     ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
 };
 use crate::core::audit::{Entry, Head, operation};
-use crate::core::fleet::{RowSpec, row_fingerprint};
+use crate::core::row::{RowSpec, row_fingerprint};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
 
 /// Takes a batch; false when nobody wants more.
@@ -132,8 +132,8 @@ pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: 
 pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Option<ScheduleRow>> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec, s.digest, s.stamp,
-                d.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
-         FROM schedules s LEFT JOIN documents d ON d.id = s.id LEFT JOIN timers t ON t.id = s.id
+                s.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
+         FROM schedules s LEFT JOIN timers t ON t.id = s.id
          WHERE s.connector = ?1 AND s.tenant = ?2",
     )?;
     let read = |row: &Row<'_>| {
@@ -149,7 +149,7 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
             },
             digest: digest(row, 7)?,
             stamp: stamp(row.get(8)?),
-            content: row.get::<_, Option<Vec<u8>>>(9)?.unwrap_or_default(),
+            content: row.get(9)?,
             next_due: row.get(10)?,
             last: last_run(row, 11)?,
         })
@@ -225,15 +225,15 @@ pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: Resou
 
 pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
     let mut statement =
-        connection.prepare("SELECT id, schedule, nominal_ms, trigger FROM runs WHERE ended_ms IS NULL ORDER BY id")?;
+        connection.prepare("SELECT id, schedule, nominal_ms, trigger, started_ms FROM runs WHERE ended_ms IS NULL ORDER BY id")?;
     let rows = statement.query_map([], |row| {
         let id: Option<ScheduleId> = row.get_ref(1)?.as_str()?.parse().ok();
-        Ok(id.map(|id| (id, row.get(0), row.get(2), row.get(3))))
+        Ok(id.map(|id| (id, row.get(0), row.get(2), row.get(3), row.get(4))))
     })?;
     rows.filter_map(Result::transpose)
         .map(|found| {
-            let (id, run, nominal, trigger) = found?;
-            Ok(OpenRun { run: run?, id, nominal: nominal?, trigger: trigger? })
+            let (id, run, nominal, trigger, started) = found?;
+            Ok(OpenRun { run: run?, id, nominal: nominal?, trigger: trigger?, started: started? })
         })
         .collect()
 }

@@ -41,10 +41,6 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
         _ => insert_schedule(work, id, put, now)?,
     };
     work.execute(
-        "INSERT INTO documents (id, content) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET content = excluded.content",
-        (row, &put.content),
-    )?;
-    work.execute(
         "INSERT INTO timers (id, next_due_ms) VALUES (?1, ?2)
          ON CONFLICT (id) DO UPDATE SET next_due_ms = excluded.next_due_ms",
         (row, put.next_due),
@@ -58,7 +54,7 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
     let spec = &put.spec;
     let updated = work.execute(
         "UPDATE schedules SET interval_sec = ?4, cron = ?5, timezone = ?6, paused = ?7, pause_reason = ?8, spec = ?9,
-                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13
+                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14
          WHERE id = ?1 AND connector = ?2 AND tenant = ?3",
         rusqlite::params![
             row,
@@ -74,6 +70,7 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
             put.digest.0,
             put.stamp as i64,
             now,
+            put.content,
         ],
     )?;
     Ok(updated > 0)
@@ -85,12 +82,13 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
 fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
     let spec = &put.spec;
     let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
+    let row = put.row.unwrap_or_else(|| work.new_row());
     let inserted = work.execute(
         "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
-                                          fingerprint, digest, stamp, created_ms, updated_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+                                          fingerprint, digest, stamp, created_ms, updated_ms, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14)",
         rusqlite::params![
-            put.row,
+            row,
             connector,
             tenant,
             spec.interval_sec,
@@ -103,10 +101,11 @@ fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis)
             put.digest.0,
             put.stamp as i64,
             now,
+            put.content,
         ],
     )?;
     if inserted > 0 {
-        return Ok(work.last_insert_rowid());
+        return Ok(row);
     }
     let row = work.value("SELECT id FROM schedules WHERE connector = ?1 AND tenant = ?2", &[&connector, &tenant])?;
     update_schedule(work, row, id, put, now)?;
@@ -121,8 +120,8 @@ fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
         |row| row.get::<_, i64>(0),
     )?;
     if let Some(row) = row {
-        work.execute("DELETE FROM documents WHERE id = ?1", [row])?;
         work.execute("DELETE FROM timers WHERE id = ?1", [row])?;
+        work.retire_row(row)?;
     }
     Ok(row.unwrap_or(0))
 }
@@ -171,8 +170,18 @@ pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[(i64, u64)]) -> Result<(
 pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<()> {
     let stats = serde_json::to_string(&completion.stats).unwrap_or_default();
     work.execute(
-        "UPDATE runs SET state = 'done', ended_ms = ?2, ok = ?3, message = ?4, error_class = ?5, stats = ?6 WHERE id = ?1",
-        (completion.run, completion.ended, completion.ok, &completion.message, completion.error_class, &stats),
+        "UPDATE runs SET state = 'done', ended_ms = ?2, ok = ?3, message = ?4, error_class = ?5, stats = ?6,
+                started_ms = ?7
+         WHERE id = ?1",
+        (
+            completion.run,
+            completion.ended,
+            completion.ok,
+            &completion.message,
+            completion.error_class,
+            &stats,
+            completion.started,
+        ),
     )?;
     work.execute(
         "UPDATE timers SET last_run_ms = ?2, last_ok = ?3, last_message = ?4, last_stats = ?5,

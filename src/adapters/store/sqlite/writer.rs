@@ -53,6 +53,8 @@ pub(super) struct Work<'a> {
     connection: &'a Connection,
     head: Head,
     pub(super) term: i64,
+    /// The highest key any schedule has had.
+    last_row: i64,
     /// Another process has written since somebody last asked; whoever asks takes it down.
     pub(super) foreign_writes: bool,
 }
@@ -73,6 +75,22 @@ impl Work<'_> {
         read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Option<T>> {
         self.connection.prepare_cached(sql)?.query_row(params, read).optional()
+    }
+
+    /// A key for a new schedule, higher than any before it.
+    pub(super) fn new_row(&mut self) -> i64 {
+        self.last_row += 1;
+        self.last_row
+    }
+
+    /// The highest key of a deleted schedule is kept, so that it is not given again after a restart.
+    pub(super) fn retire_row(&mut self, row: i64) -> rusqlite::Result<()> {
+        self.last_row = self.last_row.max(row);
+        if row < self.last_row {
+            return Ok(());
+        }
+        self.execute("INSERT OR REPLACE INTO facts (name, value) VALUES ('last_row', ?1)", [row.to_string()])?;
+        Ok(())
     }
 
     pub(super) fn last_insert_rowid(&self) -> i64 {
@@ -115,12 +133,13 @@ impl Writer {
     pub(super) fn start(connection: Connection, path: &Path) -> StoreResult<Writer> {
         let term = next_term(&connection).map_err(|e| open_error(path, &e))?;
         let head = read_head(&connection).map_err(|e| open_error(path, &e))?;
+        let last_row = read_last_row(&connection).map_err(|e| open_error(path, &e))?;
         let shared = Arc::new(Shared::default());
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| open_error(path, &e))
         };
         let (queue, log) = (shared.clone(), with_suffix(path, "-wal"));
-        let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term)))?;
+        let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term, last_row)))?;
         let (queue, database) = (shared.clone(), path.to_owned());
         let checkpointer = spawn("store-checkpointer", Box::new(move || checkpoint(&queue, &database, &log)))?;
         Ok(Writer { shared, threads: Mutex::new(vec![writer, checkpointer]) })
@@ -184,7 +203,7 @@ fn in_savepoint<T>(
     result
 }
 
-fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64) {
+fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut last_row: i64) {
     let mut version = data_version(connection);
     let mut foreign = true;
     while let Some(group) = next_group(shared) {
@@ -192,8 +211,10 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64) {
         let now = data_version(connection);
         foreign |= now.is_none() || now != version;
         version = now;
-        let mut work = Work { connection, head, term, foreign_writes: foreign };
+        let mut work = Work { connection, head, term, last_row, foreign_writes: foreign };
         let committed = commit_group(&mut work, group, &mut answers);
+        // Gaps are harmless, so that even a failed group's keys are not given again.
+        last_row = work.last_row;
         if committed.is_ok() {
             head = work.head;
             foreign = work.foreign_writes;
@@ -256,6 +277,15 @@ fn next_term(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row(
         "INSERT INTO facts (name, value) VALUES ('term', '1')
          ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)",
+        [],
+        |row| row.get(0),
+    )
+}
+
+fn read_last_row(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(
+        "SELECT max(ifnull((SELECT max(id) FROM schedules), 0), ifnull((SELECT max(id) FROM timers), 0),
+                    ifnull((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'last_row'), 0))",
         [],
         |row| row.get(0),
     )

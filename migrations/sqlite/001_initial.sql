@@ -16,7 +16,7 @@ CREATE TABLE schedules (
   stamp INTEGER NOT NULL,
   created_ms INTEGER NOT NULL,
   updated_ms INTEGER NOT NULL,
-  content BLOB NOT NULL,
+  content BLOB NOT NULL DEFAULT x'',
   UNIQUE (connector, tenant)
 );
 

@@ -165,11 +165,12 @@ fn links_inside_count_and_links_outside_leave_their_schedule_unknown() {
     assert_eq!(listing.misplaced[0].reason, MisplacedReason::EscapingLink);
     assert_eq!(listing.misplaced[0].id, Some(id("noop/out")));
 
-    // A link to nowhere may be a mount in the middle of its change.
+    // A link to nowhere may be a mount in the middle of its change: its schedule alone is unknown.
     symlink("nowhere", f.path("schedules/noop/loose.yaml")).unwrap();
     let listing = f.source.list();
-    assert!(!listing.complete);
-    assert_eq!(listing.problems[0].0, "schedules/noop/loose.yaml");
+    assert!(listing.complete && f.source.stat(&id("noop/loose")).is_err());
+    let loose = listing.misplaced.iter().find(|place| place.id == Some(id("noop/loose"))).unwrap();
+    assert_eq!(loose.reason, MisplacedReason::BrokenLink);
 
     fs::remove_file(f.path("schedules/noop/loose.yaml")).unwrap();
     symlink(f.folder.path(), f.path("schedules/acculynx")).unwrap();

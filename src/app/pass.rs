@@ -159,6 +159,8 @@ impl App {
                 changed.push(ScheduleId::new(connector, tenant));
             }
         }
+        // In the order of the store's indexes: each transaction then touches few of their pages.
+        changed.sort_unstable();
         let mut unseen: Vec<ScheduleId> = fleet.unseen().into_iter().filter_map(|slot| fleet.id(slot)).collect();
         // A broken file that never was a schedule is looked for here too, to clear it when it is gone.
         unseen.extend(problems.keys().filter_map(|path| {

@@ -120,8 +120,9 @@ pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: 
     };
     let connector = query.connector.as_str();
     if let Some(tenant) = &query.tenant {
-        let mut statement = connection.prepare_cached(&format!("{COLUMNS} AND s.tenant = ?2"))?;
-        return scan(statement.query((connector, tenant))?, read, hand_over);
+        let one = format!("{COLUMNS} AND s.tenant = ?2 AND s.id > ?3 LIMIT ?4");
+        let mut statement = connection.prepare_cached(&one)?;
+        return scan(statement.query((connector, tenant, query.after, query.limit))?, read, hand_over);
     }
     // The unary plus keeps the planner on the row key, the order the cursor needs.
     let all = format!("{} AND s.id > ?2 ORDER BY s.id LIMIT ?3", COLUMNS.replace("s.connector", "+s.connector"));
@@ -239,8 +240,7 @@ pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
 }
 
 pub(super) fn intents(connection: &Connection) -> Result<Vec<(i64, Intent)>> {
-    let mut statement =
-        connection.prepare("SELECT id, connector, tenant, base, content FROM intents ORDER BY id")?;
+    let mut statement = connection.prepare("SELECT id, connector, tenant, base, content FROM intents ORDER BY id")?;
     let rows = statement.query_map([], |row| {
         let name = format!("{}/{}", row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
         let Ok(id) = name.parse() else { return Ok(None) };
@@ -264,7 +264,8 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<Problem>> {
 }
 
 pub(super) fn brakes(connection: &Connection) -> Result<Vec<Brake>> {
-    let mut statement = connection.prepare_cached("SELECT scope, reason, actor, since_ms FROM brakes ORDER BY scope")?;
+    let mut statement =
+        connection.prepare_cached("SELECT scope, reason, actor, since_ms FROM brakes ORDER BY scope")?;
     let rows = statement.query_map([], |row| {
         Ok(Brake { scope: row.get(0)?, reason: row.get(1)?, actor: row.get(2)?, since: row.get(3)? })
     })?;
@@ -353,7 +354,11 @@ pub(super) fn tenant_counts(connection: &Connection, tenant: &str) -> Result<Vec
     Ok(all)
 }
 
-pub(super) fn audit_counts(connection: &Connection, since: Option<Millis>, until: Option<Millis>) -> Result<AuditCounts> {
+pub(super) fn audit_counts(
+    connection: &Connection,
+    since: Option<Millis>,
+    until: Option<Millis>,
+) -> Result<AuditCounts> {
     let range = (since.unwrap_or(Millis::MIN), until.unwrap_or(Millis::MAX));
     let by = |expression: &str| -> Result<Vec<Counted>> {
         let mut statement = connection.prepare(&format!(

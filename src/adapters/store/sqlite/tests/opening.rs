@@ -1,6 +1,7 @@
 //! Opening: alone, not over what is newer or no store at all, and copies that leave the original be.
 
 use super::*;
+use crate::core::model::{Connector, Digest, ScheduleSpec};
 
 fn refused(path: &Path) -> StoreError {
     SqliteStore::open(path).err().expect("this cannot be opened")
@@ -99,4 +100,39 @@ async fn a_log_cut_while_nothing_ran_does_not_heal_by_going_on() {
     store.append(vec![draft("d")], 1).await.unwrap();
     let seqs: Vec<_> = log(&store).await.iter().map(|entry| entry.seq).collect();
     assert_eq!(seqs, [1, 2, 4], "the gap stays to be seen");
+}
+
+/// As `UPDATE schedules SET paused = 'yes'` in the sqlite3 shell would leave it.
+#[tokio::test]
+async fn a_row_damaged_by_hand_shows_as_changed_and_hides_no_other() {
+    let damages = [
+        "paused = 'yes'",
+        "interval_sec = 'often'",
+        "interval_sec = -1",
+        "spec = x'ff'",
+        "cron = x'00'",
+        "fingerprint = 1",
+        "digest = 'x', stamp = 'x'",
+    ];
+    for damage in damages {
+        let place = Place::new();
+        let store = SqliteStore::open(&place.path()).unwrap();
+        store.apply(vec![put("noop/a"), put("noop/b")], None, 1).await.unwrap();
+        let damaging = format!("UPDATE schedules SET {damage} WHERE tenant = 'a'; UPDATE timers SET failures = 'x'");
+        place.shell().execute_batch(&damaging).unwrap();
+        let fleet = store.fleet().recv().await.unwrap().unwrap();
+        let digest = store.schedule("noop/b".parse().unwrap()).await.unwrap().unwrap().digest;
+        let changed: Vec<_> = fleet.iter().map(|row| row.actual != row.applied || row.digest != digest).collect();
+        assert_eq!(changed, [true, false], "{damage}");
+        assert!(store.schedule("noop/a".parse().unwrap()).await.unwrap().is_some(), "{damage}");
+        let query = StatusQuery { connector: Connector::Noop, tenant: None, after: 0, limit: 9 };
+        assert_eq!(store.statuses(query).recv().await.unwrap().unwrap().len(), 2, "{damage}");
+    }
+}
+
+fn put(name: &str) -> Change {
+    let spec = RowSpec::of(&ScheduleSpec { interval_sec: Some(300), ..ScheduleSpec::default() });
+    let content = b"interval_sec: 300\n".to_vec();
+    let put = Put { row: None, spec, digest: Digest::of(&content), content, stamp: 0, next_due: Some(1) };
+    Change { id: name.parse().unwrap(), kind: ChangeKind::Put(Box::new(put)), audit: Vec::new() }
 }

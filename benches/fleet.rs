@@ -1,6 +1,13 @@
 //! `make bench`: how fast and how small, each figure beside what this machine can do at best, so that
 //! the ratios hold anywhere. Pass names (part of a row's title) to measure only those.
 
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people: counts and times far below any limit"
+)]
+
 mod support;
 
 use support::Table;

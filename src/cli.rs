@@ -60,7 +60,8 @@ impl Global {
     fn client(&self) -> Result<Client, CliError> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         // A server started in this environment listens there, not at the default.
-        let local = || set("COMMAND_CENTER_ADDR").map(|addr| format!("http://{addr}").replace("//0.0.0.0:", "//127.0.0.1:"));
+        let local =
+            || set("COMMAND_CENTER_ADDR").map(|addr| format!("http://{addr}").replace("//0.0.0.0:", "//127.0.0.1:"));
         let server = self.server.clone().or_else(|| set("COMMAND_CENTER_URL")).or_else(local);
         Ok(Client::new(server.as_deref().unwrap_or("http://127.0.0.1:8000"))?)
     }

@@ -31,7 +31,11 @@ pub fn measure(table: &mut Table) {
             if status.interval_sec == Some(interval) {
                 break;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "the edit of {} never took effect", fleet.file(n).display());
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "the edit of {} never took effect",
+                fleet.file(n).display()
+            );
             std::thread::sleep(Duration::from_micros(500));
         }
         samples.push(start.elapsed().as_secs_f64() * 1000.0);

@@ -57,7 +57,8 @@ fn lateness(table: &mut Table, fleet: &Fleet, title: &str, goal: &str) {
     std::thread::sleep(Duration::from_secs(30));
     let text = firing.app.metrics.render();
     let buckets = buckets(&text, "command_center_fire_lateness_seconds_bucket");
-    let figure = format!("p50 {:.2} ms, p99 {:.2} ms", quantile(&buckets, 0.50) * 1000.0, quantile(&buckets, 0.99) * 1000.0);
+    let figure =
+        format!("p50 {:.2} ms, p99 {:.2} ms", quantile(&buckets, 0.50) * 1000.0, quantile(&buckets, 0.99) * 1000.0);
     let fired = buckets.last().map_or(0.0, |(_, count)| *count);
     table.row(title, figure, format!("{fired:.0} fires in 30 s"), goal);
 }
@@ -102,7 +103,10 @@ fn herd(table: &mut Table) {
     while done < 10_000 && start.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(2));
         // Runs in flight end in the same order; the count of open ones is what an index answers at once.
-        let runs: i64 = database.query_row("SELECT max(id) FROM runs", [], |row| row.get::<_, Option<i64>>(0)).map(|n| n.unwrap_or(0)).expect("a count");
+        let runs: i64 = database
+            .query_row("SELECT max(id) FROM runs", [], |row| row.get::<_, Option<i64>>(0))
+            .map(|n| n.unwrap_or(0))
+            .expect("a count");
         if runs >= 10_000 {
             done = database
                 .query_row("SELECT 10000 - count(*) FROM runs WHERE ended_ms IS NULL", [], |row| row.get(0))

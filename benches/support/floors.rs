@@ -14,8 +14,7 @@ pub fn measure(table: &mut Table) {
     fsync(table);
     let fleet = Fleet::new(FILES, six_lines);
     let (texts, read) = timed(|| (0..FILES).map(|n| std::fs::read(fleet.file(n)).expect("a file")).collect::<Vec<_>>());
-    let ids: Vec<ScheduleId> =
-        (0..FILES).map(|n| format!("noop/tenant-{n:06}").parse().expect("a name")).collect();
+    let ids: Vec<ScheduleId> = (0..FILES).map(|n| format!("noop/tenant-{n:06}").parse().expect("a name")).collect();
     let (parsed, parse_time) =
         timed(|| ids.iter().zip(&texts).filter(|(id, text)| parse(id, text).spec.is_some()).count());
     assert_eq!(parsed, FILES);
@@ -47,7 +46,9 @@ fn insert(fleet: &Fleet, texts: &[Vec<u8>]) -> std::time::Duration {
     database.pragma_update(None, "journal_mode", "WAL").expect("WAL");
     database.pragma_update(None, "synchronous", "FULL").expect("FULL");
     database
-        .execute_batch("CREATE TABLE s (id INTEGER PRIMARY KEY, name TEXT UNIQUE, spec TEXT, digest BLOB, content BLOB)")
+        .execute_batch(
+            "CREATE TABLE s (id INTEGER PRIMARY KEY, name TEXT UNIQUE, spec TEXT, digest BLOB, content BLOB)",
+        )
         .expect("a table");
     let (_, time) = timed(|| {
         let transaction = database.transaction().expect("a transaction");

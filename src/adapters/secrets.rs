@@ -58,9 +58,8 @@ fn resolve(reference: &SecretRef, folder: Option<&Path>) -> Result<Secret, Strin
 }
 
 fn read(file: &str, folder: Option<&Path>) -> Result<Secret, String> {
-    let folder = folder.ok_or_else(|| {
-        format!("the secret file {file} cannot be found: COMMAND_CENTER_SECRETS_DIR is not set")
-    })?;
+    let folder = folder
+        .ok_or_else(|| format!("the secret file {file} cannot be found: COMMAND_CENTER_SECRETS_DIR is not set"))?;
     let plain = !file.is_empty() && !file.contains(['/', '\\', ':']) && !file.starts_with('.');
     if !plain {
         return Err(format!("the secret file {file} is not a plain file name"));

@@ -2,7 +2,8 @@
 //! right when it passes `conformance`. Several nodes may share one store: a claim is exclusive
 //! because its key is unique, and every claim carries the node's fencing term.
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 mod sqlite;
 
 use std::sync::Arc;
@@ -18,8 +19,8 @@ pub use sqlite::SqliteStore;
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
 use crate::core::desired::Diagnostic;
-use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId};
+use crate::core::row::{Fingerprint, RowSpec};
 
 /// What a store can fail at. Cheap to clone: one failed commit answers everyone in its group.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -28,7 +29,9 @@ pub enum StoreError {
     Open { path: String, reason: String },
     #[error("the store {path} is in use by another Command Center; stop that one, or choose another with --dsn")]
     Locked { path: String },
-    #[error("the store {path} was written by a newer version (schema {found}, this program knows {known}); upgrade this program")]
+    #[error(
+        "the store {path} was written by a newer version (schema {found}, this program knows {known}); upgrade this program"
+    )]
     Newer { path: String, found: i64, known: i64 },
     #[error("the disk that holds the store is full; free some space, nothing was changed")]
     Full,

@@ -6,9 +6,9 @@ use super::App;
 use crate::adapters::store::{Applied, Change, ChangeKind, Intent, Put, StoreResult};
 use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
-use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
 use crate::core::plan::{Action, FieldChange, Step};
+use crate::core::row::{Fingerprint, RowSpec};
 
 /// What is to be done to one schedule, ready to be carried out.
 pub(super) struct Planned {

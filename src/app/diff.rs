@@ -16,9 +16,9 @@ use crate::adapters::source::{Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
 use crate::core::desired::{Diagnostic, Severity, parse};
 use crate::core::fleet::{Glance, Sync};
-use crate::core::row::fingerprint;
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
+use crate::core::row::fingerprint;
 
 /// A directory's files, read as a whole.
 #[derive(Default)]
@@ -167,11 +167,17 @@ async fn compare(
     }
     plan::guard(&mut steps, Blast { fleet, files, recent, confirmed: false }, policy);
     let plan = Plan::new(steps);
+    let text = match invalid.len() {
+        unclear if unclear > 0 && plan.is_empty() => {
+            format!("No changes among the valid files; {unclear} findings keep the others from being compared.\n")
+        }
+        _ => render_text(&plan),
+    };
     Ok(DiffAnswer {
         ok: invalid.is_empty(),
         digest: plan.digest(),
         changes: plan.steps.iter().map(Step::view).collect(),
-        text: render_text(&plan),
+        text,
         markdown: render_markdown(&plan),
         invalid,
     })

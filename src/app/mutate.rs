@@ -136,9 +136,8 @@ impl App {
         let now = self.clock.now();
         let stored = row.and_then(|row| row.spec.spec());
         let digest = outcome.content.as_deref().map(Digest::of);
-        let observed = row
-            .zip(stored.as_ref())
-            .map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
+        let observed =
+            row.zip(stored.as_ref()).map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
         let (steps, effect) = match (&outcome.spec, &outcome.content, digest) {
             (Some(spec), Some(content), Some(digest)) => {
                 let desired = Desired::Present { spec, digest };
@@ -179,7 +178,8 @@ impl App {
                 Ok(())
             }
             Ok(Swap::Moved(_)) => {
-                let detail = format!("{} was changed by somebody else at the same moment; their version stays", id.file());
+                let detail =
+                    format!("{} was changed by somebody else at the same moment; their version stays", id.file());
                 self.take_back(id, row, applied, &detail).await?;
                 Err(AppError::Conflict { detail, suggestion: None })
             }
@@ -217,14 +217,8 @@ impl App {
         let action_id = new_action_id();
         let detail = json!({"taken_back": applied.seqs, "reason": why, "file": id.file()});
         let entry = draft(Some(id), operation::WRITE_DISPLACED, &command_center(), &action_id, detail);
-        let undo = Planned {
-            id: id.clone(),
-            steps: Vec::new(),
-            effect,
-            caller: command_center(),
-            action_id,
-            note: None,
-        };
+        let undo =
+            Planned { id: id.clone(), steps: Vec::new(), effect, caller: command_center(), action_id, note: None };
         self.carry_out(vec![undo], None).await?;
         self.store.append(vec![entry], self.clock.now()).await?;
         if let Some(intent) = applied.intent {
@@ -303,7 +297,13 @@ fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
             let before = desired::document_value(id, content).map_err(|found| unreadable(id, &found.message))?;
             let patch = without_idle_resume(&before, patch, &mutation.edit);
             let merged = desired::merged(&before, &patch);
-            desired::check_value(id, &merged).map_err(AppError::Invalid)?;
+            if let Err(wrong) = desired::check_value(id, &merged) {
+                // What is wrong with the file already is not the caller's to be blamed for.
+                return Err(match desired::check_value(id, &before) {
+                    Ok(_) => AppError::Invalid(wrong),
+                    Err(_) => unreadable(id, "it is not valid"),
+                });
+            }
             desired::edit(id, content, &patch).map_err(refused)?
         }
         None if matches!(mutation.edit, Edit::Merge(_)) => {
@@ -343,11 +343,7 @@ fn refused(error: EditError) -> AppError {
 }
 
 /// Who may not change connections may neither bring one nor take one away.
-fn check_access(
-    mutation: &Mutation,
-    row: Option<&ScheduleRow>,
-    spec: Option<&ScheduleSpec>,
-) -> Result<(), AppError> {
+fn check_access(mutation: &Mutation, row: Option<&ScheduleRow>, spec: Option<&ScheduleSpec>) -> Result<(), AppError> {
     if spec.is_none() && row.is_none() && !matches!(mutation.edit, Edit::Delete) {
         return Err(AppError::NotFound(mutation.id.clone()));
     }

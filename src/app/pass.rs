@@ -15,7 +15,7 @@ use crate::adapters::source::{Listing, Root};
 use crate::core::audit::operation;
 use crate::core::fleet::Sync;
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId};
-use crate::core::plan::{self, Action, HoldReason, Plan, Step, diff};
+use crate::core::plan::{self, Action, Facet, HoldReason, Plan, Step, diff};
 use crate::core::timing::iso;
 
 /// Two scans this far apart must agree on a file's absence before its schedule is deleted.
@@ -103,6 +103,9 @@ impl App {
         self.metrics.reconcile_duration(took.as_secs_f64());
         let mut state = self.state();
         state.trouble.clone_from(&report.waiting);
+        if report.waiting.is_none() {
+            state.compared = Some(started);
+        }
         state.last_pass = Some(report.clone());
         report
     }
@@ -203,7 +206,9 @@ impl App {
             let entry = draft(None, operation::PLAN_CONFIRMED, caller, &new_action_id(), detail);
             self.store.append(vec![entry], self.clock.now()).await?;
         }
-        tally.changes += taken.len() as u64;
+        let repairs = taken.iter().filter(|step| matches!(step.action, Action::Repair(_))).count() as u64;
+        tally.repaired += repairs;
+        tally.changes += taken.len() as u64 - repairs;
         if confirmed.is_none() {
             self.note_destruction(taken.iter().filter(|step| step.action.is_destructive()).count());
         }
@@ -211,6 +216,12 @@ impl App {
             self.state().missing.remove(&plan.id);
         }
         self.carry_out(plans, None).await?;
+        let mut held = held;
+        if trouble.is_some() {
+            // What was held before is neither gone nor to be judged while the files cannot be seen.
+            let before = self.state().held.iter().map(|held| held.step.clone()).collect::<Vec<_>>();
+            held.extend(before.into_iter().filter(|step| step.action == Action::Delete));
+        }
         self.hold(held).await?;
         let state = self.state();
         Ok(PassReport {
@@ -260,11 +271,13 @@ impl App {
         let row = self.store.schedule(id.clone()).await?;
         let spec = row.and_then(|row| row.spec.spec());
         let unconfirmed = self.clock.now() - first_missed < SECOND_SCAN_MS;
+        // A row that never came from a file takes nothing from anyone by going.
+        let foreign = self.state().foreign.remove(id);
         let step = Step {
             id: id.clone(),
-            action: Action::Delete,
+            action: if foreign { Action::Repair(Facet::Row) } else { Action::Delete },
             diff: diff(spec.as_ref(), None),
-            held: unconfirmed.then_some(HoldReason::Unconfirmed),
+            held: (unconfirmed && !foreign).then_some(HoldReason::Unconfirmed),
         };
         Ok(Some(Planned {
             id: id.clone(),
@@ -336,7 +349,10 @@ impl App {
             let state = self.state();
             let ours = |code: &str| matches!(code, "misplaced" | "unreadable");
             let of_the_scan = |path: &String| {
-                state.problems.get(path).is_some_and(|p| p.digest.is_none() && p.diagnostics.iter().all(|d| ours(&d.code)))
+                state
+                    .problems
+                    .get(path)
+                    .is_some_and(|p| p.digest.is_none() && p.diagnostics.iter().all(|d| ours(&d.code)))
             };
             state.problems.keys().filter(|path| of_the_scan(path) && !is_schedule(path)).cloned().collect()
         };

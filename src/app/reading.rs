@@ -19,7 +19,10 @@ pub(super) struct Reading {
 pub(super) enum Found {
     Valid(Box<Valid>),
     /// There, and not to be used. The digest is missing when it could not even be read.
-    Invalid { digest: Option<Digest>, diagnostics: Vec<Diagnostic> },
+    Invalid {
+        digest: Option<Digest>,
+        diagnostics: Vec<Diagnostic>,
+    },
     Absent,
 }
 

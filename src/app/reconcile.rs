@@ -13,9 +13,9 @@ use crate::adapters::store::{Problem, ScheduleRow};
 use crate::core::audit::operation;
 use crate::core::desired::{Diagnostic, parse};
 use crate::core::fleet::{Glance, Sync};
-use crate::core::row::fingerprint;
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, Desired, Observed, Step};
+use crate::core::row::fingerprint;
 
 /// What a batch did, counted.
 #[derive(Default)]
@@ -218,8 +218,8 @@ impl App {
     fn note_convergence(&self, changed_at: &[Millis]) {
         let now = self.clock.now();
         let mut state = self.state();
-        // A file that is older than this came by a restore or a late mount; it says nothing of us.
-        for took in changed_at.iter().map(|at| now - at).filter(|took| (0..60_000).contains(took)) {
+        // A file saved before this program began says nothing of it.
+        for took in changed_at.iter().filter(|at| **at >= self.started).map(|at| now - at) {
             state.convergence.push(took);
             #[expect(clippy::cast_precision_loss, reason = "under a minute")]
             self.metrics.convergence(took as f64 / 1000.0);
@@ -249,7 +249,8 @@ impl App {
         if known.as_ref().is_some_and(|known| known.digest == digest && known.diagnostics == diagnostics) {
             return Ok(());
         }
-        let problem = Problem { path: path.clone(), digest, since: known.map_or(now, |known| known.since), diagnostics };
+        let problem =
+            Problem { path: path.clone(), digest, since: known.map_or(now, |known| known.since), diagnostics };
         for diagnostic in &problem.diagnostics {
             tracing::warn!(
                 component = "reconciler",
@@ -277,7 +278,8 @@ impl App {
         {
             let mut fleet = self.fleet();
             if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
-                fleet.set_sync(glance.slot, Sync::Synced);
+                // Not synced before its row has been looked at: it may have drifted meanwhile.
+                fleet.set_sync(glance.slot, Sync::Drifted);
             }
         }
         self.forget_problem(Some(id), path).await
@@ -320,9 +322,8 @@ pub(super) fn plan_valid(
     now: Millis,
 ) -> Option<Planned> {
     let stored = row.map(|row| row.spec.spec().unwrap_or_default());
-    let observed = row
-        .zip(stored.as_ref())
-        .map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
+    let observed =
+        row.zip(stored.as_ref()).map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
     let known = glance.is_some_and(|glance| glance.content == fingerprint(valid.digest));
     let desired = Desired::Present { spec: &valid.spec, digest: valid.digest };
     let planned = plan::plan_schedule(id, desired, observed, known, now);

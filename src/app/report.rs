@@ -29,6 +29,7 @@ impl App {
     /// Adds memory's half to stored rows: sync state, countdown, whether it runs.
     pub fn statuses(&self, connector: Connector, rows: Vec<StatusRow>) -> Vec<(String, ScheduleStatus)> {
         let now = self.clock.now();
+        let stale = self.is_stale(now);
         let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
         let fleet = self.fleet();
         let glances: Vec<Option<Glance>> = rows.iter().map(|row| fleet.get(connector, &row.tenant)).collect();
@@ -39,7 +40,8 @@ impl App {
                 let tenant = row.tenant.clone();
                 let braked = brakes > 0
                     && tenant.parse().is_ok_and(|tenant| self.is_braked(&ScheduleId::new(connector, tenant)));
-                (tenant, status(connector, row, glance, braked, now))
+                let doubts = Doubts { braked, stale };
+                (tenant, status(connector, row, glance, doubts, now))
             })
             .collect()
     }
@@ -148,10 +150,20 @@ impl App {
         }
     }
 
+    /// Whether the comparing has stalled: the directory cannot be read, git keeps it waiting, or
+    /// three passes that were due have not come.
+    fn is_stale(&self, now: Millis) -> bool {
+        let interval = Millis::try_from(self.settings.health_interval.as_millis()).unwrap_or(Millis::MAX);
+        let state = self.state();
+        state.trouble.is_some() || state.compared.is_some_and(|at| now - at > interval.saturating_mul(3) + 10_000)
+    }
+
     fn drift_totals(&self) -> DriftTotals {
         let mut sync: BTreeMap<String, u64> = Sync::ALL.iter().map(|sync| (sync.as_str().to_owned(), 0)).collect();
+        let stale = self.is_stale(self.clock.now());
         for glance in self.fleet().iter() {
-            *sync.entry(glance.sync.as_str().to_owned()).or_default() += 1;
+            let shown = if stale && glance.sync == Sync::Synced { Sync::Pending } else { glance.sync };
+            *sync.entry(shown.as_str().to_owned()).or_default() += 1;
         }
         let state = self.state();
         DriftTotals {
@@ -388,13 +400,24 @@ fn status_row(id: &ScheduleId, row: ScheduleRow) -> StatusRow {
     }
 }
 
-fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, braked: bool, now: Millis) -> ScheduleStatus {
+/// What keeps a schedule from being called synced although nothing is known to differ.
+#[derive(Clone, Copy)]
+struct Doubts {
+    /// A brake keeps its runs from starting.
+    braked: bool,
+    /// Nobody has compared for too long.
+    stale: bool,
+}
+
+fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: Doubts, now: Millis) -> ScheduleStatus {
     // The countdown comes from the number that fires, which is the timer's.
     let next_due = glance.map_or(row.next_due, |glance| glance.next_due);
-    let sync = glance.map_or(Sync::Pending, |glance| glance.sync);
+    let known = glance.map_or(Sync::Pending, |glance| glance.sync);
+    let sync = if known == Sync::Synced && doubts.stale { Sync::Pending } else { known };
     let overdue = next_due.is_some_and(|due| now - due > 1000);
     let reason = match sync {
-        _ if braked => Some("brake"),
+        _ if doubts.braked => Some("brake"),
+        Sync::Pending if doubts.stale => Some("stale"),
         Sync::Pending => Some("waiting"),
         Sync::Synced if row.paused => Some("suspended"),
         _ if overdue => Some("overdue"),

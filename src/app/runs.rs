@@ -202,8 +202,9 @@ impl App {
             let row = row.map_err(|e| ImportFailure { class: ErrorClass::Store, message: e.to_string() })?;
             let spec = row.and_then(|row| row.spec.spec());
             let spec = spec.ok_or_else(|| configuration("the schedule was deleted before its run began".to_owned()))?;
-            let reach = secrets::connection(&spec, &job.id, &self.settings.acculynx, self.settings.secrets_dir.as_deref())
-                .map_err(configuration)?;
+            let reach =
+                secrets::connection(&spec, &job.id, &self.settings.acculynx, self.settings.secrets_dir.as_deref())
+                    .map_err(configuration)?;
             (spec, reach)
         };
         Ok(ImportContext {
@@ -245,8 +246,7 @@ impl App {
         } else {
             let (nominal, claimed) = self.claim_now(id, caller, &action_id, Trigger::RunNow).await?;
             let (end, receiver) = watch::channel(None);
-            let job =
-                Job { id: id.clone(), slot: Some(slot), run: claimed.run, nominal, trigger: Trigger::RunNow };
+            let job = Job { id: id.clone(), slot: Some(slot), run: claimed.run, nominal, trigger: Trigger::RunNow };
             self.launch(Waiting { job, end });
             (claimed.run, claimed.seqs, receiver)
         };
@@ -342,9 +342,9 @@ fn message(outcome: &ImportOutcome) -> String {
     let ImportStats { imported, updated, skipped, failed } = outcome.stats;
     match &outcome.error {
         Some(error) => error.message.clone(),
-        None => format!(
-            "import completed: {imported} imported, {updated} updated, {skipped} unchanged, {failed} failed"
-        ),
+        None => {
+            format!("import completed: {imported} imported, {updated} updated, {skipped} unchanged, {failed} failed")
+        }
     }
 }
 
@@ -360,9 +360,9 @@ impl RecordSink for StoreSink {
         &self,
         resource: Resource,
     ) -> futures_util::future::BoxFuture<'_, Result<Option<serde_json::Value>, SinkError>> {
-        Box::pin(async move {
-            self.store.bookmark(self.id.clone(), resource).await.map_err(|e| SinkError(e.to_string()))
-        })
+        Box::pin(
+            async move { self.store.bookmark(self.id.clone(), resource).await.map_err(|e| SinkError(e.to_string())) },
+        )
     }
 
     fn write_page(&self, page: Page) -> futures_util::future::BoxFuture<'_, Result<ImportStats, SinkError>> {

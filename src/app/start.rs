@@ -17,7 +17,7 @@ use crate::adapters::source::{Root, Source, Swap};
 use crate::adapters::store::{Completion, FleetRow, Intent, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Member, Sync};
-use crate::core::model::{Digest, ImportStats};
+use crate::core::model::{Digest, ImportStats, ScheduleId};
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -88,20 +88,13 @@ impl App {
         }
         *self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.store.brakes().await?;
         let problems = self.store.problems().await?;
-        let invalid: Vec<_> = problems
+        let invalid: Vec<ScheduleId> = problems
             .iter()
             .filter_map(|p| p.path.strip_prefix("schedules/")?.strip_suffix(".yaml")?.parse().ok())
             .collect();
-        let mut fleet = self.fleet();
-        for id in invalid {
-            let id: crate::core::model::ScheduleId = id;
-            if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
-                fleet.set_sync(glance.slot, Sync::Invalid);
-            }
-        }
+        self.show_problems(&invalid);
         self.state().problems = problems.into_iter().map(|problem| (problem.path.clone(), problem)).collect();
         // The rows were just compared; from here on only foreign writes make that necessary.
-        drop(fleet);
         self.store.changed_by_others().await?;
         Ok(())
     }
@@ -236,6 +229,7 @@ impl App {
             return Ok(());
         }
         let mut rows = self.store.fleet();
+        let mut foreign = Vec::new();
         self.fleet().unsee();
         while let Some(batch) = rows.recv().await {
             let mut fleet = self.fleet();
@@ -256,10 +250,12 @@ impl App {
                         let slot = fleet.put(row.connector, &row.tenant, &loaded(&row));
                         fleet.set_sync(slot, Sync::Drifted);
                         fleet.see(slot);
+                        foreign.extend(fleet.id(slot));
                     }
                 }
             }
         }
+        self.state().foreign.extend(foreign);
         let mut fleet = self.fleet();
         for slot in fleet.unseen() {
             if fleet.glance(slot).is_some_and(|glance| matches!(glance.sync, Sync::Synced | Sync::Invalid)) {

@@ -1,7 +1,7 @@
 //! What the reconciler remembers between passes: files that are missing or broken, what is held,
 //! and how the last pass went.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::convergence::Window;
 use super::views::PassReport;
@@ -23,6 +23,10 @@ pub(super) struct State {
     /// When files last deleted or paused something.
     blasts: VecDeque<Millis>,
     pub last_pass: Option<PassReport>,
+    /// When a pass last compared everything.
+    pub compared: Option<Millis>,
+    /// Schedules whose rows somebody put into the store by hand.
+    pub foreign: HashSet<ScheduleId>,
     pub revision: String,
     pub commit: Option<String>,
     /// Why the directory cannot be read as a whole, if so.

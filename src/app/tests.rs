@@ -144,7 +144,10 @@ async fn files_become_schedules_and_edits_follow() {
     world.write("noop/a", "# a comment alone is no difference\ninterval_sec: 60\npaused: true\npause_reason: roof\n");
     assert_eq!(world.pass().await.changes, 0);
     assert_eq!(world.audit().await.len(), audit.len());
-    assert_eq!(world.pass().await, views::PassReport { at_iso: world.pass().await.at_iso, ..world.pass().await }.same());
+    assert_eq!(
+        world.pass().await,
+        views::PassReport { at_iso: world.pass().await.at_iso, ..world.pass().await }.same()
+    );
 }
 
 impl views::PassReport {
@@ -193,7 +196,9 @@ async fn what_is_changed_beside_the_files_is_put_back() {
     world.sql("UPDATE schedules SET interval_sec = 7 WHERE tenant = 'a'; DELETE FROM schedules WHERE tenant = 'b'");
     assert_eq!(world.pass().await.repaired, 2);
     world.sql("UPDATE schedules SET paused = 1 WHERE tenant = 'a'");
-    world.sql("UPDATE timers SET next_due_ms = next_due_ms + 999999 WHERE id = (SELECT id FROM schedules WHERE tenant = 'a')");
+    world.sql(
+        "UPDATE timers SET next_due_ms = next_due_ms + 999999 WHERE id = (SELECT id FROM schedules WHERE tenant = 'a')",
+    );
     let drift = world.app.drift().await.unwrap();
     assert_eq!(drift.items[0].actual, json!({"paused": true}));
     world.pass().await;
@@ -228,6 +233,32 @@ async fn a_row_that_drifts_while_its_file_is_broken_goes_back_to_the_last_good_v
     let drift: Vec<_> = world.audit().await.into_iter().filter(|line| line.contains("drift")).collect();
     assert_eq!(drift.len(), 2, "{drift:#?}");
     assert!(drift.iter().any(|line| line == "reconcile.drift.detected b [] by command-center"), "{drift:#?}");
+    world.write("noop/b", "interval_sec: 300\n");
+    world.pass().await;
+    assert_eq!(world.status("noop/b").await.unwrap().sync, "synced", "a lost row comes back with its file");
+}
+
+#[tokio::test]
+async fn a_row_put_there_by_hand_goes_as_drift() {
+    let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
+    world.sql(
+        "INSERT INTO schedules (id, connector, tenant, interval_sec, paused, spec, fingerprint, digest, stamp, created_ms, updated_ms)
+         VALUES (99, 'noop', 'x', 5, 0, '{}', zeroblob(16), zeroblob(32), 0, 0, 0)",
+    );
+    assert_eq!(world.pass().await.repaired, 1);
+    assert!(world.status("noop/x").await.is_none());
+    let last = world.audit().await.pop().unwrap();
+    assert_eq!(last, "reconcile.drift.repaired x [interval_sec 5->null, paused false->null] by command-center");
+}
+
+#[tokio::test]
+async fn nothing_is_called_synced_while_nobody_can_compare() {
+    let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
+    std::fs::rename(world.folder.path().join("desired"), world.folder.path().join("away")).unwrap();
+    world.pass().await;
+    let status = world.status("noop/a").await.unwrap();
+    assert_eq!((status.sync.as_str(), status.sync_reason.as_deref()), ("pending", Some("stale")));
+    assert_eq!(world.app.health().await.desired.status, 0);
 }
 
 #[tokio::test]

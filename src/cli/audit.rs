@@ -65,6 +65,9 @@ pub(super) struct VerifyArgs {
 pub(super) struct Filter {
     #[command(flatten)]
     connector: ConnectorArg,
+    /// Every connector's entries: the whole chain, as a check of it needs it.
+    #[arg(long)]
+    all: bool,
     /// Only this tenant's.
     #[arg(long, value_name = "TENANT")]
     tenant: Option<Tenant>,
@@ -85,6 +88,7 @@ pub(super) struct Filter {
 impl Filter {
     fn request(&self) -> Request<'_> {
         Request::get(route(self.connector.connector, "audit"))
+            .query("scope", self.all.then_some("all"))
             .query("tenant", self.tenant.as_ref())
             .query("operation", self.operation.as_ref())
             .query("source", self.source.as_ref())

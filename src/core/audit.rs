@@ -276,8 +276,7 @@ impl Verifier {
         if self.bad.is_none()
             && let Some(expected) = expected.filter(|expected| *expected != self.head)
         {
-            let message =
-                format!("the log ends at entry {} but {} had been written", self.head.seq, expected.seq);
+            let message = format!("the log ends at entry {} but {} had been written", self.head.seq, expected.seq);
             self.bad = Some((self.head.seq + 1, message));
         }
         match self.bad {
@@ -313,7 +312,8 @@ mod tests {
 
     fn chain(length: i64) -> (Vec<Entry>, Head) {
         let mut head = Head::default();
-        let entries = (1..=length).map(|n| head.append(draft(n), 1_700_000_000_000 + n, &iso(1_700_000_000_000 + n))).collect();
+        let entries =
+            (1..=length).map(|n| head.append(draft(n), 1_700_000_000_000 + n, &iso(1_700_000_000_000 + n))).collect();
         (entries, head)
     }
 

@@ -107,7 +107,7 @@ mod tests {
         }))
         .unwrap();
         let row = RowSpec::of(&spec);
-        assert_eq!(row.spec(), Some(spec.clone()));
+        assert_eq!(row.spec(), Some(spec));
         let other = RowSpec { pause_reason: Some("y".into()), ..row.clone() };
         assert_ne!(row.fingerprint(), other.fingerprint());
     }

@@ -26,7 +26,10 @@ pub enum BadRhythm {
 #[derive(Clone, Debug)]
 pub enum Rhythm {
     /// Slots lie at `phase_ms + n * period_ms` since the epoch.
-    Interval { period_ms: Millis, phase_ms: Millis },
+    Interval {
+        period_ms: Millis,
+        phase_ms: Millis,
+    },
     Cron(Box<CronRhythm>),
 }
 
@@ -190,10 +193,9 @@ impl DueQueue {
 
 /// Epoch milliseconds as RFC 3339 in UTC with milliseconds, ending in `Z`.
 pub fn iso(at: Millis) -> String {
-    Utc.timestamp_millis_opt(at).single().map_or_else(
-        || format!("out of range: {at}"),
-        |utc| utc.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-    )
+    Utc.timestamp_millis_opt(at)
+        .single()
+        .map_or_else(|| format!("out of range: {at}"), |utc| utc.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }
 
 /// Epoch milliseconds as epoch seconds, the API's older unit.

@@ -49,6 +49,9 @@ pub fn time_schema() -> Value {
     json!({"type": "string", "examples": ["2025-11-08T22:02:19Z", "1762639339"]})
 }
 
+/// What `scope` may say.
+const SCOPES: [&str; 2] = ["connector", "all"];
+
 pub fn routes() -> Vec<Route> {
     let sources: Vec<&str> = SOURCES.iter().map(|source| source.as_str()).collect();
     let route = Route::get("/api/crm/import/{connector}/audit", audit)
@@ -64,6 +67,11 @@ pub fn routes() -> Vec<Route> {
             "limit",
             "Entries on a page.",
             json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
+        )
+        .query(
+            "scope",
+            "connector: the connector's entries and the fleet's; all: every entry, which is what a check of the chain needs.",
+            json!({"type": "string", "enum": SCOPES, "default": "connector"}),
         )
         .query("tenant", "Only this tenant's entries.", tenant_schema())
         .query(
@@ -104,7 +112,7 @@ fn filters(visit: &Visit, connector: Connector) -> Answer<AuditQuery> {
     let sources = SOURCES.map(Source::as_str);
     let (since, until) = range(visit)?;
     Ok(AuditQuery {
-        connector: Some(connector),
+        connector: (query.choice("scope", &SCOPES)? != Some("all")).then_some(connector),
         tenant: visit.tenant_filter()?.map(|tenant| tenant.to_string()),
         operation: query.text("operation").map(str::to_owned),
         source: query.choice("source", &sources)?.map(str::to_owned),

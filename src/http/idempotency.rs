@@ -194,7 +194,7 @@ mod tests {
         use crate::core::access::Role;
         let jon = Identity { role: Role::Admin, actor: "jon".into(), tenant: None };
         let key = scoped(&jon, "k");
-        assert_eq!(key, scoped(&jon.clone(), "k"));
+        assert_eq!(key, scoped(&jon, "k"));
         assert_ne!(key, scoped(&jon, "l"));
         assert_ne!(key, scoped(&Identity { actor: "eve".into(), ..jon.clone() }, "k"));
         assert_ne!(key, scoped(&Identity { role: Role::Operator, ..jon.clone() }, "k"));

@@ -58,7 +58,7 @@ pub fn document(routes: &[Route]) -> Value {
             "title": "Command Center",
             "version": env!("CARGO_PKG_VERSION"),
             "description": ABOUT,
-            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+            "license": {"name": "MIT", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "tags": tags,

@@ -207,8 +207,12 @@ impl From<AppError> for Problem {
                 stale(&current_etag, detail).with("current", current).with("proposal", proposal.unwrap_or(Value::Null))
             }
             AppError::Conflict { detail, suggestion } => {
-                let problem =
-                    Problem::new(StatusCode::CONFLICT, "conflict", "The file cannot be edited safely", detail);
+                let problem = Problem::new(
+                    StatusCode::CONFLICT,
+                    "conflict",
+                    "The change conflicts with how things stand",
+                    detail,
+                );
                 match suggestion {
                     Some(suggestion) => problem.with("suggestion", suggestion),
                     None => problem,

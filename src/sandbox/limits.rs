@@ -84,7 +84,7 @@ fn prune<K: Eq + std::hash::Hash>(all: &mut HashMap<K, VecDeque<Instant>>, now: 
 }
 
 fn seconds_up(duration: Duration) -> u64 {
-    (duration.as_millis().div_ceil(1000) as u64).max(1)
+    u64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl World {
     fn grown_job(&self, k: Millis, now: Millis) -> Job {
         let created = self.grown_at(k);
         let stage = self.job_every * STAGE_PACE;
-        let last = PIPELINE.len() as Millis - 1;
+        let last = Millis::try_from(PIPELINE.len()).unwrap_or(1) - 1;
         let revision = ((now - created) / stage).clamp(0, last);
         let modified = created + revision * stage;
         let milestone = pick(&PIPELINE, revision.unsigned_abs());
@@ -184,7 +184,7 @@ impl World {
     /// The number and time of an older record's last change; `None` when it is no longer worked on.
     fn last_change(&self, kind: &str, i: u32, of: u32, now: Millis) -> Option<(Millis, Millis)> {
         let stride = stride(of);
-        if i % stride != (self.key % u64::from(stride)) as u32 {
+        if i % stride != u32::try_from(self.key % u64::from(stride)).unwrap_or(0) {
             return None;
         }
         let span = self.change_span(of);
@@ -269,7 +269,7 @@ impl World {
             _ if self.contacts == 0 => None,
             _ => {
                 let of = u64::from(self.contacts);
-                Some(Place::First((self.roll("owner", number(job)) % of) as u32))
+                Some(Place::First(u32::try_from(self.roll("owner", number(job)) % of).unwrap_or(0)))
             }
         }
     }
@@ -280,7 +280,7 @@ impl World {
 
     fn address(&self, kind: &str, n: Millis) -> Value {
         let roll = self.roll(kind, n.wrapping_add(7_919));
-        let (city, state, zip) = CITIES[(roll % CITIES.len() as u64) as usize];
+        let (city, state, zip) = CITIES[usize::try_from(roll % CITIES.len() as u64).unwrap_or(0)];
         json!({
             "street1": format!("{} {} Rd", 100 + roll % 8_900, pick(&STREETS, roll >> 16)),
             "city": city,
@@ -325,7 +325,7 @@ fn number(place: Place) -> Millis {
 
 fn pick(from: &[&'static str], roll: u64) -> &'static str {
     let length = (from.len() as u64).max(1);
-    from.get((roll % length) as usize).copied().unwrap_or_default()
+    from.get(usize::try_from(roll % length).unwrap_or(0)).copied().unwrap_or_default()
 }
 
 /// A bijective scrambling of 64 bits (the finaliser of SplitMix64).

@@ -189,7 +189,7 @@ fn read_file(path: &std::path::Path, text: &str, bad: &mut Vec<BadSetting>) -> B
         match KEYS.iter().find(|key| key.name == name) {
             None => refuse(unknown_key(&name)),
             Some(key) if key.secret => {
-                refuse(format!("{name} is a secret; set {} in the environment instead", key.env))
+                refuse(format!("{name} is a secret; set {} in the environment instead", key.env));
             }
             Some(key) => match as_text(key, &value) {
                 Ok(Some(text)) => {

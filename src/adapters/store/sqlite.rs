@@ -6,8 +6,11 @@ mod read;
 mod write;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OpenFlags};
@@ -24,18 +27,23 @@ const MIGRATIONS: [M<'static>; 1] = [M::up(include_str!("../../../migrations/sql
 /// Readers kept open when idle; more are opened under load.
 const IDLE_READERS: usize = 4;
 
+/// How long the write-ahead log may stay once its content is in the database; below the length at
+/// which the writer has to wait for that.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
+
 /// The store of one node. Dropping it closes the database; `close` does so at a chosen time.
 pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     readers: Arc<Readers>,
-    _lock: Option<StoreLock>,
+    lock: Mutex<Option<StoreLock>>,
 }
 
 /// Read connections, lent out one at a time.
 struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    /// `None` once the store is closed.
+    idle: Mutex<Option<Vec<Connection>>>,
 }
 
 impl SqliteStore {
@@ -43,7 +51,8 @@ impl SqliteStore {
     /// brings the schema up to date.
     pub fn open(path: &Path) -> StoreResult<SqliteStore> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|e| open_error(path, &e))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|e| open_error(path, &format!("its folder cannot be made: {e}")))?;
         }
         let lock = StoreLock::take(path)?;
         SqliteStore::open_with(path, Some(lock))
@@ -65,8 +74,8 @@ impl SqliteStore {
         configure(&connection).map_err(|e| open_error(path, &e))?;
         migrate(&mut connection, path)?;
         let writer = Writer::start(connection, path)?;
-        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
-        Ok(SqliteStore { path: path.to_owned(), writer, readers, _lock: lock })
+        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) });
+        Ok(SqliteStore { path: path.to_owned(), writer, readers, lock: Mutex::new(lock) })
     }
 
     fn read<T>(
@@ -125,17 +134,20 @@ impl Readers {
         operation: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> StoreResult<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.lock().as_mut().ok_or(StoreError::Stopped)?.pop();
         let connection = match idle {
             Some(connection) => connection,
             None => open_reader(&self.path).map_err(|e| failed("open a reader", &e))?,
         };
         let result = query(&connection).map_err(|e| failed(operation, &e));
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
+        if let Some(idle) = self.lock().as_mut().filter(|idle| idle.len() < IDLE_READERS) {
             idle.push(connection);
         }
         result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,6 +166,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // A log that once had to grow is cut when it begins anew, else it would count as too long for ever.
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -4096)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -213,8 +227,7 @@ impl Store for SqliteStore {
     }
 
     fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats> {
-        self.writer
-            .submit(Lane::Completion, "store imported records", move |work| write::page(work, &id, &page, now))
+        self.writer.submit(Lane::Completion, "store imported records", move |work| write::page(work, &id, &page, now))
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {
@@ -333,12 +346,20 @@ impl Store for SqliteStore {
     }
 
     fn changed_by_others(&self) -> StoreFuture<'_, bool> {
-        self.writer.submit(Lane::Completion, "look for foreign writes", |work| {
-            Ok(std::mem::take(&mut work.foreign_writes))
-        })
+        self.writer
+            .submit(Lane::Completion, "look for foreign writes", |work| Ok(std::mem::take(&mut work.foreign_writes)))
     }
 
     fn close(&self) {
+        // Readers first: the connection that closes last moves the whole log into the database.
+        self.readers.lock().take();
         self.writer.stop();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }

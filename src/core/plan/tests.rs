@@ -22,7 +22,12 @@ fn digest(n: u8) -> Digest {
 }
 
 /// Plans one schedule and renders it; `file` 1 is the file that was applied.
-fn check(file: Option<(u8, &ScheduleSpec)>, row: Option<&ScheduleSpec>, due: Option<Millis>, expect: &str) -> Option<Millis> {
+fn check(
+    file: Option<(u8, &ScheduleSpec)>,
+    row: Option<&ScheduleSpec>,
+    due: Option<Millis>,
+    expect: &str,
+) -> Option<Millis> {
     let desired = file.map_or(Desired::Absent, |(n, spec)| Desired::Present { spec, digest: digest(n) });
     let observed = row.map(|spec| Observed { spec, applied: digest(1), next_due: due });
     let planned = plan_schedule(&id("t"), desired, observed, false, NOW);
@@ -96,8 +101,7 @@ fn with_an_unchanged_file_every_difference_is_drift() {
 
 #[test]
 fn a_lost_row_is_repaired_not_created() {
-    let planned =
-        plan_schedule(&id("t"), Desired::Present { spec: &every(300), digest: digest(1) }, None, true, NOW);
+    let planned = plan_schedule(&id("t"), Desired::Present { spec: &every(300), digest: digest(1) }, None, true, NOW);
     assert_eq!(planned.steps[0].action, Action::Repair(Facet::Row));
 }
 
@@ -110,9 +114,7 @@ fn an_unknown_file_changes_nothing() {
 }
 
 fn deletions(count: usize) -> Vec<Step> {
-    (0..count)
-        .map(|n| Step { id: id(&format!("t{n}")), action: Action::Delete, diff: vec![], held: None })
-        .collect()
+    (0..count).map(|n| Step { id: id(&format!("t{n}")), action: Action::Delete, diff: vec![], held: None }).collect()
 }
 
 fn check_guard(count: usize, blast: Blast, expect: Option<HoldReason>) {

@@ -123,7 +123,7 @@ impl Account {
         let pause = base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_BACKOFF);
         let mut hasher = DefaultHasher::new();
         (self.salt, attempt).hash(&mut hasher);
-        pause + pause.mul_f64((hasher.finish() % 1000) as f64 / 2000.0)
+        pause + pause.mul_f64(f64::from(u16::try_from(hasher.finish() % 1000).unwrap_or(0)) / 2000.0)
     }
 
     /// The source's own words, without the key should they repeat it, on one line and not too long.

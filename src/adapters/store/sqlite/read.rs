@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension as _, Result, Row, params_from_iter};
+use rusqlite::types::{FromSql, Value as Sql};
+use rusqlite::{Connection, Error, OptionalExtension as _, Result, Row, params_from_iter};
 use serde_json::Value;
 
 use super::with_suffix;
@@ -12,8 +12,8 @@ use crate::adapters::store::{
     ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
 };
 use crate::core::audit::{Entry, Head, operation};
-use crate::core::row::{RowSpec, row_fingerprint};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
+use crate::core::row::{Fingerprint, RowSpec, row_fingerprint};
 
 /// Takes a batch; false when nobody wants more.
 type HandOver<'a, T> = &'a mut dyn FnMut(Vec<T>) -> bool;
@@ -50,6 +50,34 @@ fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
     Ok(Digest(row.get(column)?))
 }
 
+/// A column that a person may have changed by hand: a value of the wrong kind counts as absent, so
+/// that one damaged row cannot hide all others.
+fn loose<T: FromSql>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
+    match row.get(column) {
+        Err(
+            Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..),
+        ) => Ok(None),
+        other => other,
+    }
+}
+
+/// The digest of a file that the row no longer knows is that of no file.
+fn loose_digest(row: &Row<'_>, column: usize) -> Result<Digest> {
+    Ok(Digest(loose(row, column)?.unwrap_or_default()))
+}
+
+/// The specification's columns from `first` on, read strictly and not copied.
+fn columns_fingerprint(row: &Row<'_>, first: usize) -> Result<Fingerprint> {
+    Ok(row_fingerprint(
+        row.get(first)?,
+        row.get_ref(first + 1)?.as_str_or_null()?,
+        row.get_ref(first + 2)?.as_str_or_null()?,
+        row.get(first + 3)?,
+        row.get_ref(first + 4)?.as_str_or_null()?,
+        row.get_ref(first + 5)?.as_str()?,
+    ))
+}
+
 pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.connector, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec,
@@ -58,45 +86,35 @@ pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) 
     )?;
     let read = |row: &Row<'_>| {
         // A connector this version does not know was written by a newer one; it is left alone.
-        let Ok(connector) = row.get_ref(1)?.as_str()?.parse() else { return Ok(None) };
-        let interval_sec: Option<u32> = row.get::<_, Option<i64>>(3)?.and_then(|sec| u32::try_from(sec).ok());
-        let (cron, timezone): (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
-        let paused = row.get(6)?;
-        let pause_reason = row.get_ref(7)?.as_str_or_null()?;
-        let actual = row_fingerprint(
-            interval_sec,
-            cron.as_deref(),
-            timezone.as_deref(),
-            paused,
-            pause_reason,
-            row.get_ref(8)?.as_str().unwrap_or(""),
-        );
+        let Some(connector) = loose::<String>(row, 1)?.and_then(|name| name.parse().ok()) else { return Ok(None) };
+        let Some(tenant) = loose(row, 2)? else { return Ok(None) };
         Ok(Some(FleetRow {
             row: row.get(0)?,
             connector,
-            tenant: row.get(2)?,
-            interval_sec,
-            cron,
-            timezone,
-            paused,
-            actual,
-            applied: row.get(9)?,
-            digest: digest(row, 10)?,
-            stamp: stamp(row.get(11)?),
-            next_due: row.get(12)?,
+            tenant,
+            interval_sec: loose(row, 3)?,
+            cron: loose(row, 4)?,
+            timezone: loose(row, 5)?,
+            paused: loose(row, 6)?.unwrap_or(false),
+            // Columns that cannot be read are unlike any that were applied.
+            actual: columns_fingerprint(row, 3).unwrap_or([0; 16]),
+            applied: loose(row, 9)?.unwrap_or([1; 16]),
+            digest: loose_digest(row, 10)?,
+            stamp: stamp(loose(row, 11)?.unwrap_or(0)),
+            next_due: loose(row, 12)?,
         }))
     };
     scan(statement.query([])?, read, hand_over)
 }
 
 fn last_run(row: &Row<'_>, first: usize) -> Result<LastRun> {
-    let stats: Option<String> = row.get(first + 3)?;
+    let stats: Option<String> = loose(row, first + 3)?;
     Ok(LastRun {
-        ended: row.get(first)?,
-        ok: row.get(first + 1)?,
-        message: row.get(first + 2)?,
+        ended: loose(row, first)?,
+        ok: loose(row, first + 1)?,
+        message: loose(row, first + 2)?,
         stats: stats.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
-        failures: row.get::<_, Option<u32>>(first + 4)?.unwrap_or(0),
+        failures: loose(row, first + 4)?.unwrap_or(0),
     })
 }
 
@@ -105,23 +123,25 @@ pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: 
         s.digest, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
         FROM schedules s LEFT JOIN timers t ON t.id = s.id WHERE s.connector = ?1";
     let read = |row: &Row<'_>| {
+        let Some(tenant) = loose(row, 1)? else { return Ok(None) };
         Ok(Some(StatusRow {
             row: row.get(0)?,
-            tenant: row.get(1)?,
-            interval_sec: row.get::<_, Option<i64>>(2)?.and_then(|sec| u32::try_from(sec).ok()),
-            cron: row.get(3)?,
-            timezone: row.get(4)?,
-            paused: row.get(5)?,
-            pause_reason: row.get(6)?,
-            digest: digest(row, 7)?,
-            next_due: row.get(8)?,
+            tenant,
+            interval_sec: loose(row, 2)?,
+            cron: loose(row, 3)?,
+            timezone: loose(row, 4)?,
+            paused: loose(row, 5)?.unwrap_or(false),
+            pause_reason: loose(row, 6)?,
+            digest: loose_digest(row, 7)?,
+            next_due: loose(row, 8)?,
             last: last_run(row, 9)?,
         }))
     };
     let connector = query.connector.as_str();
     if let Some(tenant) = &query.tenant {
-        let mut statement = connection.prepare_cached(&format!("{COLUMNS} AND s.tenant = ?2"))?;
-        return scan(statement.query((connector, tenant))?, read, hand_over);
+        let one = format!("{COLUMNS} AND s.tenant = ?2 AND s.id > ?3 LIMIT ?4");
+        let mut statement = connection.prepare_cached(&one)?;
+        return scan(statement.query((connector, tenant, query.after, query.limit))?, read, hand_over);
     }
     // The unary plus keeps the planner on the row key, the order the cursor needs.
     let all = format!("{} AND s.id > ?2 ORDER BY s.id LIMIT ?3", COLUMNS.replace("s.connector", "+s.connector"));
@@ -140,17 +160,17 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
         Ok(ScheduleRow {
             row: row.get(0)?,
             spec: RowSpec {
-                interval_sec: row.get::<_, Option<i64>>(1)?.and_then(|sec| u32::try_from(sec).ok()),
-                cron: row.get(2)?,
-                timezone: row.get(3)?,
-                paused: row.get(4)?,
-                pause_reason: row.get(5)?,
-                rest: row.get(6)?,
+                interval_sec: loose(row, 1)?,
+                cron: loose(row, 2)?,
+                timezone: loose(row, 3)?,
+                paused: loose(row, 4)?.unwrap_or(false),
+                pause_reason: loose(row, 5)?,
+                rest: loose(row, 6)?.unwrap_or_default(),
             },
-            digest: digest(row, 7)?,
-            stamp: stamp(row.get(8)?),
-            content: row.get(9)?,
-            next_due: row.get(10)?,
+            digest: loose_digest(row, 7)?,
+            stamp: stamp(loose(row, 8)?.unwrap_or(0)),
+            content: loose(row, 9)?.unwrap_or_default(),
+            next_due: loose(row, 10)?,
             last: last_run(row, 11)?,
         })
     };
@@ -224,8 +244,8 @@ pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: Resou
 }
 
 pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
-    let mut statement =
-        connection.prepare("SELECT id, schedule, nominal_ms, trigger, started_ms FROM runs WHERE ended_ms IS NULL ORDER BY id")?;
+    let mut statement = connection
+        .prepare("SELECT id, schedule, nominal_ms, trigger, started_ms FROM runs WHERE ended_ms IS NULL ORDER BY id")?;
     let rows = statement.query_map([], |row| {
         let id: Option<ScheduleId> = row.get_ref(1)?.as_str()?.parse().ok();
         Ok(id.map(|id| (id, row.get(0), row.get(2), row.get(3), row.get(4))))
@@ -239,8 +259,7 @@ pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
 }
 
 pub(super) fn intents(connection: &Connection) -> Result<Vec<(i64, Intent)>> {
-    let mut statement =
-        connection.prepare("SELECT id, connector, tenant, base, content FROM intents ORDER BY id")?;
+    let mut statement = connection.prepare("SELECT id, connector, tenant, base, content FROM intents ORDER BY id")?;
     let rows = statement.query_map([], |row| {
         let name = format!("{}/{}", row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
         let Ok(id) = name.parse() else { return Ok(None) };
@@ -264,7 +283,8 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<Problem>> {
 }
 
 pub(super) fn brakes(connection: &Connection) -> Result<Vec<Brake>> {
-    let mut statement = connection.prepare_cached("SELECT scope, reason, actor, since_ms FROM brakes ORDER BY scope")?;
+    let mut statement =
+        connection.prepare_cached("SELECT scope, reason, actor, since_ms FROM brakes ORDER BY scope")?;
     let rows = statement.query_map([], |row| {
         Ok(Brake { scope: row.get(0)?, reason: row.get(1)?, actor: row.get(2)?, since: row.get(3)? })
     })?;
@@ -353,7 +373,11 @@ pub(super) fn tenant_counts(connection: &Connection, tenant: &str) -> Result<Vec
     Ok(all)
 }
 
-pub(super) fn audit_counts(connection: &Connection, since: Option<Millis>, until: Option<Millis>) -> Result<AuditCounts> {
+pub(super) fn audit_counts(
+    connection: &Connection,
+    since: Option<Millis>,
+    until: Option<Millis>,
+) -> Result<AuditCounts> {
     let range = (since.unwrap_or(Millis::MIN), until.unwrap_or(Millis::MAX));
     let by = |expression: &str| -> Result<Vec<Counted>> {
         let mut statement = connection.prepare(&format!(

@@ -114,11 +114,9 @@ fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis)
 
 fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
     let key = (id.connector.as_str(), id.tenant.as_str());
-    let row = work.row(
-        "DELETE FROM schedules WHERE connector = ?1 AND tenant = ?2 RETURNING id",
-        key,
-        |row| row.get::<_, i64>(0),
-    )?;
+    let row = work.row("DELETE FROM schedules WHERE connector = ?1 AND tenant = ?2 RETURNING id", key, |row| {
+        row.get::<_, i64>(0)
+    })?;
     if let Some(row) = row {
         work.execute("DELETE FROM timers WHERE id = ?1", [row])?;
         work.retire_row(row)?;
@@ -166,13 +164,13 @@ pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[(i64, u64)]) -> Result<(
     Ok(())
 }
 
-/// The run's end, and the schedule's last run if the schedule still exists.
+/// The run's end, once, and the schedule's last run if the schedule still exists.
 pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<()> {
     let stats = serde_json::to_string(&completion.stats).unwrap_or_default();
-    work.execute(
+    let ended = work.execute(
         "UPDATE runs SET state = 'done', ended_ms = ?2, ok = ?3, message = ?4, error_class = ?5, stats = ?6,
                 started_ms = ?7
-         WHERE id = ?1",
+         WHERE id = ?1 AND ended_ms IS NULL",
         (
             completion.run,
             completion.ended,
@@ -183,6 +181,9 @@ pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<(
             completion.started,
         ),
     )?;
+    if ended == 0 {
+        return Ok(());
+    }
     work.execute(
         "UPDATE timers SET last_run_ms = ?2, last_ok = ?3, last_message = ?4, last_stats = ?5,
                            failures = CASE WHEN ?3 THEN 0 ELSE failures + 1 END

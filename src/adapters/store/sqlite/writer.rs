@@ -28,7 +28,8 @@ pub(super) enum Lane {
 const GROUP_LIMIT: usize = 512;
 
 type Answer = Box<dyn FnOnce(StoreResult<()>) + Send>;
-type Job = Box<dyn FnOnce(&mut Work<'_>) -> Answer + Send>;
+/// Is run within the transaction, or told why there is none.
+type Job = Box<dyn FnOnce(StoreResult<&mut Work<'_>>) -> Answer + Send>;
 
 #[derive(Default)]
 struct Queue {
@@ -57,6 +58,8 @@ pub(super) struct Work<'a> {
     last_row: i64,
     /// Another process has written since somebody last asked; whoever asks takes it down.
     pub(super) foreign_writes: bool,
+    /// Why the whole transaction is gone, once it is: some failures undo more than their statement.
+    lost: Option<StoreError>,
 }
 
 impl Work<'_> {
@@ -154,10 +157,10 @@ impl Writer {
     ) -> StoreFuture<'static, T> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |work| {
-            let result = in_savepoint(work, body).map_err(|e| failed(operation, &e));
+            let result = work.and_then(|work| in_savepoint(work, body).map_err(|e| failed(operation, &e)));
             Box::new(move |committed| {
                 // Nobody waiting any more is no error: the work is done or undone all the same.
-                let _ = sender.send(committed.and(result));
+                let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
             })
         });
         {
@@ -187,7 +190,7 @@ impl Drop for Writer {
     }
 }
 
-/// A job that fails undoes only itself.
+/// A job that fails undoes only itself, unless SQLite gives up the transaction with it (a full disk).
 fn in_savepoint<T>(
     work: &mut Work<'_>,
     body: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T>,
@@ -195,24 +198,46 @@ fn in_savepoint<T>(
     let head = work.head;
     work.execute("SAVEPOINT job", [])?;
     let result = body(work);
-    if result.is_err() {
-        work.head = head;
-        work.execute("ROLLBACK TO job", [])?;
+    let mut end = || {
+        if result.is_err() {
+            work.head = head;
+            work.execute("ROLLBACK TO job", [])?;
+        }
+        work.execute("RELEASE job", [])
+    };
+    if let Err(ending) = end() {
+        let reason = result.as_ref().err().unwrap_or(&ending);
+        work.lost = Some(failed("commit", reason));
+        return result.and(Err(ending));
     }
-    work.execute("RELEASE job", [])?;
     result
 }
 
+/// However the writer's thread ends, nobody is left waiting for it.
+struct Leaving<'a>(&'a Shared);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.stopping = true;
+        queue.lanes = Default::default();
+        drop(queue);
+        self.0.stopped.notify_all();
+    }
+}
+
 fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut last_row: i64) {
+    let _leaving = Leaving(shared);
     let mut version = data_version(connection);
     let mut foreign = true;
-    while let Some(group) = next_group(shared) {
+    let mut group = VecDeque::new();
+    while !group.is_empty() || next_group(shared, &mut group) {
         let mut answers = Vec::with_capacity(group.len());
         let now = data_version(connection);
         foreign |= now.is_none() || now != version;
         version = now;
-        let mut work = Work { connection, head, term, last_row, foreign_writes: foreign };
-        let committed = commit_group(&mut work, group, &mut answers);
+        let mut work = Work { connection, head, term, last_row, foreign_writes: foreign, lost: None };
+        let committed = commit_group(&mut work, &mut group, &mut answers);
         // Gaps are harmless, so that even a failed group's keys are not given again.
         last_row = work.last_row;
         if committed.is_ok() {
@@ -225,12 +250,22 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
     }
 }
 
-fn commit_group(work: &mut Work<'_>, group: Vec<Job>, answers: &mut Vec<Answer>) -> StoreResult<()> {
-    let fail = |e: rusqlite::Error| failed("commit", &e);
-    work.execute("BEGIN IMMEDIATE", []).map_err(fail)?;
+/// Runs the jobs and commits. Jobs that are still in `group` afterwards were not begun: the
+/// transaction was lost before them, and they get another.
+fn commit_group(work: &mut Work<'_>, group: &mut VecDeque<Job>, answers: &mut Vec<Answer>) -> StoreResult<()> {
+    if let Err(error) = work.execute("BEGIN IMMEDIATE", []) {
+        let error = failed("begin to write", &error);
+        answers.extend(group.drain(..).map(|job| job(Err(error.clone()))));
+        return Err(error);
+    }
     let before = work.head;
-    for job in group {
-        answers.push(job(work));
+    while let Some(job) = group.pop_front() {
+        answers.push(job(Ok(&mut *work)));
+        if let Some(error) = work.lost.take() {
+            // Mostly there is nothing left to roll back.
+            let _ = work.execute("ROLLBACK", []);
+            return Err(error);
+        }
     }
     let mut finish = || {
         if work.head != before {
@@ -242,26 +277,25 @@ fn commit_group(work: &mut Work<'_>, group: Vec<Job>, answers: &mut Vec<Answer>)
     if let Err(error) = finish() {
         // A commit that failed may or may not have ended the transaction.
         let _ = work.execute("ROLLBACK", []);
-        return Err(fail(error));
+        return Err(failed("commit", &error));
     }
     Ok(())
 }
 
-/// Waits for work and takes all there is, lane by lane; `None` when stopped and empty.
-fn next_group(shared: &Shared) -> Option<Vec<Job>> {
+/// Waits for work and takes all there is, lane by lane; false when stopped and empty.
+fn next_group(shared: &Shared, group: &mut VecDeque<Job>) -> bool {
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let mut group = Vec::new();
         for lane in &mut queue.lanes {
             let room = GROUP_LIMIT - group.len();
             let take = lane.len().min(room);
             group.extend(lane.drain(..take));
         }
         if !group.is_empty() {
-            return Some(group);
+            return true;
         }
         if queue.stopping {
-            return None;
+            return false;
         }
         queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
@@ -291,23 +325,28 @@ fn read_last_row(connection: &Connection) -> rusqlite::Result<i64> {
     )
 }
 
+/// Where the chain goes on: after the last entry that was ever written down. Should the log end
+/// before it, the gap stays to be seen.
 fn read_head(connection: &Connection) -> rusqlite::Result<Head> {
+    let recorded = super::read::audit_head(connection)?;
     let last = connection
         .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
             Ok(Head { seq: row.get(0)?, hash: Digest(row.get(1)?) })
         })
         .optional()?;
-    Ok(last.unwrap_or_default())
+    Ok(last.filter(|last| last.seq > recorded.seq).unwrap_or(recorded))
 }
 
 /// Above this the log is moved into the database, beside the writer.
 const LOG_BYTES: u64 = 4 << 20;
 /// Above this the writer waits for it, so that the log cannot grow without end.
 const LOG_BYTES_MAX: u64 = 128 << 20;
+/// How long the writer waits at most for a slow reader when the log is to begin anew.
+const READER_PATIENCE: Duration = Duration::from_millis(200);
 
 fn checkpoint(shared: &Shared, database: &PathBuf, log: &Path) {
     let Ok(connection) = Connection::open(database) else { return };
-    let _ = connection.busy_timeout(Duration::from_secs(5));
+    let _ = connection.busy_timeout(READER_PATIENCE);
     loop {
         let queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.stopping {

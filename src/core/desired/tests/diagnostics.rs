@@ -61,6 +61,7 @@ fn documents_that_are_no_schedule() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cadences() {
     check(
         "intervall_sec: 300\n",
@@ -258,6 +259,7 @@ fn pauses() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn connections() {
     check(
         "interval_sec: 5\nconnection:\n  api_key: sk-live-abc\n",

@@ -1,0 +1,92 @@
+//! What the store keeps beside the schedules: problems, brakes, promised edits, given answers.
+
+use super::*;
+use crate::adapters::store::{Brake, Intent, Problem, Remembered};
+use crate::core::desired::{Diagnostic, Severity};
+
+pub async fn a_problem_keeps_its_since(site: &impl Site) {
+    let store = site.open();
+    let finding = Diagnostic {
+        file: "schedules/noop/a.yaml".into(),
+        line: 3,
+        column: 1,
+        severity: Severity::Error,
+        code: "unknown-key".into(),
+        field: "/x".into(),
+        message: "no \"x\"".into(),
+        hint: None,
+    };
+    let path = finding.file.clone();
+    let first = Problem { path: path.clone(), digest: None, since: NOW, diagnostics: vec![finding.clone()] };
+    let other = Problem { path: "a.yaml".into(), digest: Some(Digest::of(b"z")), since: NOW, diagnostics: Vec::new() };
+    store.put_problem(first, vec![draft("noop/a")], NOW).await.unwrap();
+    store.put_problem(other.clone(), Vec::new(), NOW).await.unwrap();
+    let later =
+        Problem { path: path.clone(), digest: Some(Digest::of(b"y")), since: NOW + 9, diagnostics: vec![finding] };
+    store.put_problem(later.clone(), Vec::new(), NOW + 9).await.unwrap();
+    let kept = Problem { since: NOW, ..later.clone() };
+    assert_eq!(store.problems().await.unwrap(), [other.clone(), kept]);
+    store.clear_problem(path.clone(), vec![draft("noop/a")], NOW).await.unwrap();
+    store.clear_problem("never.yaml".into(), Vec::new(), NOW).await.unwrap();
+    assert_eq!(store.problems().await.unwrap(), [other]);
+    assert_whole(&store, 2).await;
+    store.put_problem(later, Vec::new(), NOW + 9).await.unwrap();
+    let back = store.problems().await.unwrap().into_iter().find(|problem| problem.path == path).unwrap();
+    assert_eq!(back.since, NOW + 9, "a file that breaks again is broken since then");
+}
+
+pub async fn brakes_hold_until_released(site: &impl Site) {
+    let store = site.open();
+    let brake = |scope: &str, reason: &str| Brake {
+        scope: scope.to_owned(),
+        reason: reason.to_owned(),
+        actor: "op".into(),
+        since: NOW,
+    };
+    assert_eq!(store.put_brake(brake("noop/a", "flood"), draft("noop/a")).await.unwrap(), [1]);
+    assert_eq!(store.put_brake(brake("", "all"), draft("noop/a")).await.unwrap(), [2]);
+    assert_eq!(store.put_brake(brake("noop/a", "still"), draft("noop/a")).await.unwrap(), [3]);
+    assert_eq!(store.brakes().await.unwrap(), [brake("", "all"), brake("noop/a", "still")]);
+    store.close();
+    let store = site.open();
+    assert_eq!(store.release_brake(String::new(), draft("noop/a"), NOW).await.unwrap(), [4]);
+    assert_eq!(store.brakes().await.unwrap(), [brake("noop/a", "still")], "the fleet's release frees no schedule");
+    assert_whole(&store, 4).await;
+}
+
+pub async fn intents_stand_in_order_until_forgotten(site: &impl Site) {
+    let store = site.open();
+    let intents = [
+        Intent { id: id("noop/b"), base: None, content: Some(b"interval_sec: 1\n".to_vec()) },
+        Intent { id: id("noop/a"), base: Some(Digest::of(b"")), content: Some(Vec::new()) },
+        Intent { id: id("noop/b"), base: Some(Digest::of(b"x")), content: None },
+    ];
+    let mut keys = Vec::new();
+    for intent in &intents {
+        keys.push(store.apply(Vec::new(), Some(intent.clone()), NOW).await.unwrap().intent.unwrap());
+    }
+    assert!(keys.is_sorted_by(|a, b| a < b));
+    store.close();
+    let store = site.open();
+    let expect: Vec<_> = keys.iter().copied().zip(intents.iter().cloned()).collect();
+    assert_eq!(store.intents().await.unwrap(), expect);
+    store.forget_intents(vec![keys[0], keys[2], keys[2] + 100]).await.unwrap();
+    assert_eq!(store.intents().await.unwrap(), expect[1..2]);
+    let next = store.apply(Vec::new(), Some(intents[0].clone()), NOW).await.unwrap().intent.unwrap();
+    assert!(next > keys[2], "a forgotten intent's key is not given again");
+}
+
+pub async fn answers_are_remembered_and_expire(site: &impl Site) {
+    let store = site.open();
+    let remembered = |answer: &str| Remembered { request: Digest::of(b"request"), answer: answer.to_owned() };
+    let answer = async |key: &str| store.answer(key.into()).await.unwrap().map(|found| (found.request, found.answer));
+    assert_eq!(answer("k").await, None);
+    store.remember_answer("k".into(), remembered("{}"), NOW).await.unwrap();
+    assert_eq!(answer("k").await, Some((Digest::of(b"request"), "{}".to_owned())));
+    let hour = 3_600_000;
+    store.remember_answer("l".into(), remembered("l"), NOW + 23 * hour).await.unwrap();
+    assert!(answer("k").await.is_some(), "a retry a day later at most still finds it");
+    store.remember_answer("m".into(), remembered("m"), NOW + 25 * hour).await.unwrap();
+    assert_eq!(answer("k").await, None);
+    assert!(answer("l").await.is_some() && answer("m").await.is_some());
+}

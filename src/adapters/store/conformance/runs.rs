@@ -1,0 +1,157 @@
+//! Claims, timers and completions: one grant a slot, and an edit wins over a timer's move.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::adapters::store::{Advance, Completion};
+use crate::core::model::ImportStats;
+
+fn end(run: i64, row: i64, ok: bool) -> Completion {
+    let stats = ImportStats { imported: 2, updated: 1, ..ImportStats::default() };
+    let error_class = (!ok).then_some("unavailable");
+    Completion { run, started: NOW, row, ended: NOW + 50, ok, message: "done".into(), error_class, stats }
+}
+
+pub async fn one_slot_is_granted_once(site: &impl Site) {
+    let store = site.open();
+    let tasks = (0..64).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.claim(vec![claim("noop/a", NOW)], NOW).await.unwrap().remove(0) })
+    });
+    let mut granted = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        granted += usize::from(task.await.unwrap().is_some());
+    }
+    assert_eq!(granted, 1);
+    store.close();
+    let store = site.open();
+    assert_eq!(store.claim(vec![claim("noop/a", NOW)], NOW).await.unwrap(), [None], "nor again after a restart");
+}
+
+pub async fn different_slots_are_all_granted(site: &impl Site) {
+    let store = site.open();
+    let tasks = (0..64).map(|n| {
+        let (store, name) = (store.clone(), ["noop/a", "noop/b", "acculynx/a"][n % 3]);
+        let slot = NOW + Millis::try_from(n / 3).unwrap();
+        tokio::spawn(async move { store.claim(vec![claim(name, slot)], NOW).await.unwrap().remove(0) })
+    });
+    let mut runs = BTreeSet::new();
+    for task in tasks.collect::<Vec<_>>() {
+        assert!(runs.insert(task.await.unwrap().unwrap().run), "each run has its own id");
+    }
+    assert_eq!(store.open_runs().await.unwrap().len(), 64);
+}
+
+pub async fn one_batch_grants_a_slot_once(site: &impl Site) {
+    let store = site.open();
+    let batch = vec![claim("noop/a", NOW), claim("noop/a", NOW), claim("noop/b", NOW)];
+    let granted = store.claim(batch, NOW).await.unwrap();
+    assert_eq!(granted.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+}
+
+pub async fn a_timer_moves_only_from_where_it_stands(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(100)).await;
+    let advance = |from, to| store.advance(vec![Advance { row, from, to }]);
+    advance(99, Some(1)).await.unwrap();
+    assert_eq!(due(&store, "noop/a").await, Some(100));
+    advance(100, Some(200)).await.unwrap();
+    assert_eq!(due(&store, "noop/a").await, Some(200));
+    advance(200, None).await.unwrap();
+    assert_eq!(due(&store, "noop/a").await, None);
+    advance(200, Some(300)).await.unwrap();
+    assert_eq!(due(&store, "noop/a").await, None, "a timer that rests is not moved");
+}
+
+pub async fn a_claim_moves_its_timer_unless_an_edit_came_between(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(100)).await;
+    let moving =
+        |nominal, to| Claim { advance: Some(Advance { row, from: nominal, to: Some(to) }), ..claim("noop/a", nominal) };
+    assert!(store.claim(vec![moving(100, 200)], NOW).await.unwrap()[0].is_some());
+    assert_eq!(due(&store, "noop/a").await, Some(200));
+    apply(&store, vec![put("noop/a", 60, Some(250))]).await;
+    assert!(store.claim(vec![moving(200, 300)], NOW).await.unwrap()[0].is_some());
+    assert_eq!(due(&store, "noop/a").await, Some(250), "the edit set it anew");
+}
+
+pub async fn a_claims_entries_come_only_with_its_grant(site: &impl Site) {
+    let store = site.open();
+    let told = || Claim { audit: vec![draft("noop/a")], trigger: Trigger::RunNow, ..claim("noop/a", NOW) };
+    let granted = store.claim(vec![told(), told()], NOW).await.unwrap();
+    assert_eq!(granted[0].as_ref().unwrap().seqs, [1]);
+    assert_eq!(granted[1], None);
+    assert_eq!(store.claim(vec![told()], NOW).await.unwrap(), [None]);
+    assert_whole(&store, 1).await;
+    assert_eq!(store.open_runs().await.unwrap()[0].trigger, "run-now");
+}
+
+pub async fn terms_rise_with_each_opening(site: &impl Site) {
+    for nominal in 0..3 {
+        let store = site.open();
+        start(&store, "noop/a", nominal).await;
+        start(&store, "noop/b", nominal).await;
+        store.close();
+    }
+    let terms = site.terms();
+    assert_eq!(terms.len(), 6);
+    assert!(terms.chunks(2).all(|pair| pair[0] == pair[1]), "{terms:?}");
+    assert!(terms.chunks(2).is_sorted_by(|a, b| a[0] < b[0]), "{terms:?}");
+}
+
+pub async fn a_completion_shows_in_the_status(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(NOW)).await;
+    let run = start(&store, "noop/a", NOW).await;
+    store.complete(end(run, row, true)).await.unwrap();
+    assert!(store.open_runs().await.unwrap().is_empty());
+    let last = store.schedule(id("noop/a")).await.unwrap().unwrap().last;
+    assert_eq!((last.ended, last.ok, last.message.as_deref()), (Some(NOW + 50), Some(true), Some("done")));
+    assert_eq!((last.stats.imported, last.stats.updated, last.failures), (2, 1, 0));
+    let counts = &store.tenant_counts("a".into()).await.unwrap()[0];
+    assert_eq!((counts.connector.as_str(), counts.runs_total, counts.runs_ok), ("noop", 1, 1));
+    assert_eq!((counts.stats.imported, counts.mean_duration_ms), (2, Some(50.0)));
+    assert_eq!(due(&store, "noop/a").await, Some(NOW), "a run's end moves no timer");
+}
+
+pub async fn failures_add_up_until_a_success(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", None).await;
+    for (slot, (ok, failures)) in [(false, 1), (false, 2), (true, 0), (false, 1)].into_iter().enumerate() {
+        let run = start(&store, "noop/a", Millis::try_from(slot).unwrap()).await;
+        store.complete(end(run, row, ok)).await.unwrap();
+        let last = store.schedule(id("noop/a")).await.unwrap().unwrap().last;
+        assert_eq!((last.ok, last.failures), (Some(ok), failures));
+    }
+    let counts = store.fleet_counts().await.unwrap();
+    assert_eq!((counts.runs_total, counts.runs_ok, counts.runs_failed, counts.failing), (4, 1, 3, 1));
+}
+
+pub async fn a_completion_after_the_delete_touches_no_other_schedule(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", None).await;
+    let run = start(&store, "noop/a", NOW).await;
+    apply(&store, vec![change("noop/a", ChangeKind::Delete)]).await;
+    add(&store, "noop/b", None).await;
+    add(&store, "noop/a", None).await;
+    store.complete(end(run, row, false)).await.unwrap();
+    for name in ["noop/a", "noop/b"] {
+        let last = store.schedule(id(name)).await.unwrap().unwrap().last;
+        assert_eq!((last.ok, last.failures), (None, 0), "{name}");
+    }
+    assert!(store.open_runs().await.unwrap().is_empty(), "the run itself has ended");
+}
+
+pub async fn open_runs_survive_a_restart(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", None).await;
+    let (ended, cut) = (start(&store, "noop/a", 1).await, start(&store, "noop/a", 2).await);
+    store.complete(end(ended, row, true)).await.unwrap();
+    store.close();
+    let open = site.open().open_runs().await.unwrap();
+    assert_eq!(open.len(), 1);
+    assert_eq!(
+        (open[0].run, &open[0].id, open[0].nominal, open[0].trigger.as_str()),
+        (cut, &id("noop/a"), 2, "schedule")
+    );
+}

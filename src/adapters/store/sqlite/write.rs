@@ -82,7 +82,7 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
 fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
     let spec = &put.spec;
     let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
-    let row = put.row.unwrap_or_else(|| work.new_row());
+    let row = work.row_for(put.row);
     let inserted = work.execute(
         "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
                                           fingerprint, digest, stamp, created_ms, updated_ms, content)

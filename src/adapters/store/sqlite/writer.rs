@@ -80,19 +80,21 @@ impl Work<'_> {
         self.connection.prepare_cached(sql)?.query_row(params, read).optional()
     }
 
-    /// A key for a new schedule, higher than any before it.
-    pub(super) fn new_row(&mut self) -> i64 {
-        self.last_row += 1;
-        self.last_row
+    /// The key a schedule had, or for a new one a key higher than any before it.
+    pub(super) fn row_for(&mut self, known: Option<i64>) -> i64 {
+        let row = known.unwrap_or(self.last_row + 1);
+        self.last_row = self.last_row.max(row);
+        row
     }
 
     /// The highest key of a deleted schedule is kept, so that it is not given again after a restart.
     pub(super) fn retire_row(&mut self, row: i64) -> rusqlite::Result<()> {
         self.last_row = self.last_row.max(row);
-        if row < self.last_row {
-            return Ok(());
-        }
-        self.execute("INSERT OR REPLACE INTO facts (name, value) VALUES ('last_row', ?1)", [row.to_string()])?;
+        self.execute(
+            "INSERT OR REPLACE INTO facts (name, value)
+             SELECT 'last_row', ?1 WHERE ?2 > ifnull((SELECT max(id) FROM schedules), 0)",
+            (self.last_row.to_string(), row),
+        )?;
         Ok(())
     }
 

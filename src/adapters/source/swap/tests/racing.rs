@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Fixture, digest, id};
-use crate::adapters::source::Swap;
+use crate::adapters::source::{SourceError, Swap};
 
 const SWAPS: usize = 2_000;
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The editor's last save that `content` knows of: its own, or the one a swap was based on.
 fn last_save(content: &str) -> Option<usize> {
@@ -22,7 +22,8 @@ fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
     let (done, moved, saves) = std::thread::scope(|scope| {
         let editor = scope.spawn(|| {
             let mut n = 0;
-            while !stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            while !stop.load(Ordering::Relaxed) && begun.elapsed() < 2 * DEADLINE {
                 n += 1;
                 save(n);
                 let since = Instant::now();
@@ -35,7 +36,7 @@ fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
             }
             Ok(n)
         });
-        let (mut done, mut moved) = (0, 0);
+        let (mut done, mut moved, mut failed) = (0, 0, None);
         let since = Instant::now();
         while done + moved < SWAPS && since.elapsed() < DEADLINE && !editor.is_finished() {
             let Ok(Some((_, bytes))) = f.source.read(&id("noop/a")) else { continue };
@@ -43,13 +44,20 @@ fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
             // A save in place is empty for a moment: nothing to base a swap on.
             let Some(last) = last_save(&content) else { continue };
             let new = format!("save {last} then swap {} end\n", done + moved);
-            match f.source.swap(&id("noop/a"), Some(&digest(&content)), Some(new.as_bytes())).unwrap() {
-                Swap::Done(_) => done += 1,
-                Swap::Moved(_) => moved += 1,
+            match f.source.swap(&id("noop/a"), Some(&digest(&content)), Some(new.as_bytes())) {
+                Ok(Swap::Done(_)) => done += 1,
+                // An editor who outruns every attempt wins too.
+                Ok(Swap::Moved(_)) | Err(SourceError::Restless { .. }) => moved += 1,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         stop.store(true, Ordering::Relaxed);
-        (done, moved, editor.join().unwrap())
+        let saves = editor.join().unwrap();
+        assert!(failed.is_none(), "{failed:?}");
+        (done, moved, saves)
     });
     let saves = saves.unwrap_or_else(|n| panic!("save {n} was lost; the file has {:?}", f.read("a.yaml")));
     println!("{done} swaps done, {moved} gave way, {saves} saves");

@@ -57,8 +57,10 @@ pub struct App {
     source: Arc<Source>,
     connectors: Connectors,
     fleet: Mutex<Fleet>,
-    /// Rung when a timer was set that may be earlier than what the dispatcher waits for.
+    /// Rung when a timer was set that is earlier than what the dispatcher waits for.
     timer_set: Condvar,
+    /// What the dispatcher waits for; the smallest number while it is awake.
+    waits_for: AtomicI64,
     /// Held shared by a mutation, alone by a batch of the reconciler.
     gate: RwLock<()>,
     /// One mutation a schedule at a time.
@@ -80,6 +82,13 @@ impl App {
     /// The fleet, for a moment: never held across a wait.
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the dispatcher if it would sleep past `due`.
+    fn ring_for(&self, due: Option<Millis>) {
+        if due.is_some_and(|due| due < self.waits_for.load(std::sync::atomic::Ordering::Acquire)) {
+            self.timer_set.notify_all();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, state::State> {

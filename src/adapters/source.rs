@@ -148,13 +148,13 @@ pub struct Source {
     /// Makes the names of temporary files differ within this process.
     serial: AtomicU64,
     /// Where the work tree's git directory was last found.
-    git_dir: Mutex<Option<PathBuf>>,
+    git_dir: Mutex<git::GitDir>,
 }
 
 impl Source {
     /// Takes `root` as it is; nothing is opened yet, and it need not exist.
     pub fn new(root: PathBuf) -> Self {
-        Source { root, serial: AtomicU64::new(0), git_dir: Mutex::new(None) }
+        Source { root, serial: AtomicU64::new(0), git_dir: Mutex::default() }
     }
 
     /// The desired directory, as it was given.

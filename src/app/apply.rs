@@ -100,6 +100,7 @@ impl App {
     /// Brings memory up to what is stored and arms the timers.
     fn remember(&self, memos: &[Memo], applied: &Applied) {
         let mut fleet = self.fleet();
+        let earliest = memos.iter().filter_map(|memo| memo.kept.as_ref()?.next_due).min();
         for (memo, row) in memos.iter().zip(&applied.rows) {
             let (connector, tenant) = (memo.id.connector, memo.id.tenant.as_str());
             match &memo.kept {
@@ -110,7 +111,7 @@ impl App {
             }
         }
         drop(fleet);
-        self.timer_set.notify_all();
+        self.ring_for(earliest);
     }
 }
 

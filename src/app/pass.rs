@@ -86,8 +86,12 @@ impl App {
         let report = self.settle(&scan, unseen, &mut tally, confirm).await?;
         self.settle_misplaced(&scan).await?;
         drop(alone);
-        self.fleet().rearm();
-        self.timer_set.notify_all();
+        let earliest = {
+            let mut fleet = self.fleet();
+            fleet.rearm();
+            fleet.next_due()
+        };
+        self.ring_for(earliest);
         Ok(report)
     }
 

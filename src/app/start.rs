@@ -43,6 +43,7 @@ impl App {
             connectors,
             fleet: Mutex::new(Fleet::default()),
             timer_set: Condvar::new(),
+            waits_for: AtomicI64::new(i64::MIN),
             gate: RwLock::new(()),
             lanes: Lanes::new(),
             state: Mutex::new(state::State::default()),

@@ -29,10 +29,14 @@ impl App {
         let mut fleet = self.fleet();
         let now = self.clock.now();
         self.dispatcher_seen.store(now, Ordering::Relaxed);
-        let wait = fleet.next_due().map_or(NAP, |due| self.clock.until(due).min(NAP));
+        let earliest = fleet.next_due();
+        let wait = earliest.map_or(NAP, |due| self.clock.until(due).min(NAP));
         if !wait.is_zero() {
+            // Written while the fleet is locked: whoever sets a timer after this sees it.
+            self.waits_for.store(earliest.unwrap_or(Millis::MAX), Ordering::Release);
             let woken = self.timer_set.wait_timeout(fleet, wait).unwrap_or_else(PoisonError::into_inner);
             fleet = woken.0;
+            self.waits_for.store(Millis::MIN, Ordering::Release);
         }
         let now = self.clock.now();
         let due = fleet.take_due(now, BATCH);
@@ -111,6 +115,7 @@ impl App {
         if !done {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
+        let earliest = advances.iter().filter_map(|(_, advance)| if done { advance.to } else { Some(advance.from) }).min();
         let mut fleet = self.fleet();
         for (slot, advance) in advances {
             if done {
@@ -120,7 +125,7 @@ impl App {
             }
         }
         drop(fleet);
-        self.timer_set.notify_all();
+        self.ring_for(earliest);
     }
 }
 

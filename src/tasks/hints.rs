@@ -53,10 +53,14 @@ impl HintQueue {
         if inner.everything {
             inner.names.clear();
         }
+        let begins = inner.first.is_none();
         inner.first.get_or_insert(now);
         inner.last = Some(now);
         drop(inner);
-        self.filled.notify_one();
+        // Whoever waits for a burst to end looks at the time itself; only the first hint wakes.
+        if begins {
+            self.filled.notify_one();
+        }
     }
 
     /// Waits for a hint, then for the burst it belongs to.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::Source;
 
@@ -41,15 +42,33 @@ impl Source {
         None
     }
 
-    /// The git directory of the work tree around the root; a find is remembered while it holds good.
+    /// The git directory of the work tree around the root. A find is remembered while it holds good,
+    /// that there is none for a second: every edit asks.
     fn git_dir(&self) -> Option<PathBuf> {
         let mut known = self.git_dir.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if known.as_ref().is_none_or(|git| fs::symlink_metadata(git.join("HEAD")).is_err()) {
-            *known = discover(&self.root);
+        let holds = match &*known {
+            GitDir::At(git) => fs::symlink_metadata(git.join("HEAD")).is_ok(),
+            GitDir::NoneSince(looked) => looked.elapsed() < LOOK_AGAIN,
+            GitDir::Unknown => false,
+        };
+        if !holds {
+            *known = discover(&self.root).map_or_else(|| GitDir::NoneSince(Instant::now()), GitDir::At);
         }
-        known.clone()
+        if let GitDir::At(git) = &*known { Some(git.clone()) } else { None }
     }
 }
+
+/// What is known of the work tree around the root.
+#[derive(Debug, Default)]
+pub(super) enum GitDir {
+    #[default]
+    Unknown,
+    At(PathBuf),
+    NoneSince(Instant),
+}
+
+/// How long it is believed that there is no work tree.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 fn discover(root: &Path) -> Option<PathBuf> {
     let root = fs::canonicalize(root).ok()?;

@@ -86,7 +86,7 @@ CREATE INDEX audit_tenant ON audit (tenant, seq);
 
 -- An edit that is promised but perhaps not yet in its file.
 CREATE TABLE intents (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  id INTEGER PRIMARY KEY,
   connector TEXT NOT NULL,
   tenant TEXT NOT NULL,
   base BLOB,

@@ -297,14 +297,16 @@ fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
             let before = desired::document_value(id, content).map_err(|found| unreadable(id, &found.message))?;
             let patch = without_idle_resume(&before, patch, &mutation.edit);
             let merged = desired::merged(&before, &patch);
-            if let Err(wrong) = desired::check_value(id, &merged) {
+            let spec = desired::check_value(id, &merged).map_err(|wrong| {
                 // What is wrong with the file already is not the caller's to be blamed for.
-                return Err(match desired::check_value(id, &before) {
+                match desired::check_value(id, &before) {
                     Ok(_) => AppError::Invalid(wrong),
                     Err(_) => unreadable(id, "it is not valid"),
-                });
-            }
-            desired::edit(id, content, &patch).map_err(refused)?
+                }
+            })?;
+            // The edit has been read again and found to say exactly `merged`.
+            let content = desired::edit(id, content, &patch).map_err(refused)?;
+            return Ok(Outcome { content: Some(content), spec: Some(spec) });
         }
         None if matches!(mutation.edit, Edit::Merge(_)) => {
             let merged = desired::merged(&json!({}), &patch);

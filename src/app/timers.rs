@@ -115,7 +115,8 @@ impl App {
         if !done {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        let earliest = advances.iter().filter_map(|(_, advance)| if done { advance.to } else { Some(advance.from) }).min();
+        let earliest =
+            advances.iter().filter_map(|(_, advance)| if done { advance.to } else { Some(advance.from) }).min();
         let mut fleet = self.fleet();
         for (slot, advance) in advances {
             if done {

@@ -62,6 +62,9 @@ impl Drop for WatchGuard {
     }
 }
 
+/// How long events are gathered before they are looked at.
+const GATHER: Duration = Duration::from_millis(5);
+
 enum Message {
     Event(notify::Result<Event>),
     Stop,
@@ -147,7 +150,11 @@ impl Watching {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            // What has piled up is taken together: one look at everything covers all of it.
+            // One save is several events, and a program that edits all the time brings thousands a second:
+            // a moment's rest lets them pile up, and one look at everything covers all of them.
+            if !matches!(first, Message::Stop) {
+                thread::sleep(GATHER);
+            }
             let mut schedules = BTreeSet::new();
             let mut doubt = false;
             for message in std::iter::once(first).chain(self.receiver.try_iter()) {
@@ -192,7 +199,12 @@ impl Watching {
     /// is either read or told. Folders below a connector's are not schedules' and not watched.
     fn try_arm(&mut self) -> notify::Result<()> {
         let events = self.events.clone();
-        let tell = move |event| drop(events.send(Message::Event(event)));
+        let tell = move |event: notify::Result<Event>| {
+            // Most of what is told is of no interest; it need not wake anyone.
+            if !event.as_ref().is_ok_and(|event| is_noise(event.kind) && !event.need_rescan()) {
+                drop(events.send(Message::Event(event)));
+            }
+        };
         let mut watcher = RecommendedWatcher::new(tell, Config::default())?;
         self.real_root = fs::canonicalize(&self.root).ok();
         if let Some(parent) = self.root.parent().map(Path::to_owned) {

@@ -1,6 +1,7 @@
 //! SQLite: one writer thread that groups commits, a pool of readers beside it, and a thread that
 //! moves the write-ahead log into the database while nobody waits for it.
 
+mod checkpoint;
 mod lock;
 mod read;
 mod write;

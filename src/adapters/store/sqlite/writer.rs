@@ -2,16 +2,16 @@
 //! that wait, runs each in a savepoint, commits once, and only then answers: one fsync serves many.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OptionalExtension as _, Params, ToSql};
 use tokio::sync::oneshot;
 
-use super::{StoreError, StoreFuture, StoreResult, failed, open_error, with_suffix};
+use super::checkpoint::{self, Log};
+use super::{StoreError, StoreFuture, StoreResult, failed, open_error};
 use crate::core::audit::{Draft, Head};
 use crate::core::model::{Digest, Millis};
 use crate::core::timing::iso;
@@ -42,6 +42,7 @@ struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
     stopped: Condvar,
+    log: Log,
 }
 
 pub(super) struct Writer {
@@ -143,10 +144,10 @@ impl Writer {
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| open_error(path, &e))
         };
-        let (queue, log) = (shared.clone(), with_suffix(path, "-wal"));
+        let queue = shared.clone();
         let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term, last_row)))?;
         let (queue, database) = (shared.clone(), path.to_owned());
-        let checkpointer = spawn("store-checkpointer", Box::new(move || checkpoint(&queue, &database, &log)))?;
+        let checkpointer = spawn("store-checkpointer", Box::new(move || run_checkpoints(&queue, &database)))?;
         Ok(Writer { shared, threads: Mutex::new(vec![writer, checkpointer]) })
     }
 
@@ -230,6 +231,7 @@ impl Drop for Leaving<'_> {
 
 fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut last_row: i64) {
     let _leaving = Leaving(shared);
+    Log::watch(connection);
     let mut version = data_version(connection);
     let mut foreign = true;
     let mut group = VecDeque::new();
@@ -249,6 +251,7 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
         for answer in answers {
             answer(committed.clone());
         }
+        shared.log.after_group(connection);
     }
 }
 
@@ -339,30 +342,20 @@ fn read_head(connection: &Connection) -> rusqlite::Result<Head> {
     Ok(last.filter(|last| last.seq > recorded.seq).unwrap_or(recorded))
 }
 
-/// Above this the log is moved into the database, beside the writer.
-const LOG_BYTES: u64 = 4 << 20;
-/// Above this the writer waits for it, so that the log cannot grow without end.
-const LOG_BYTES_MAX: u64 = 128 << 20;
-/// How long the writer waits at most for a slow reader when the log is to begin anew.
-const READER_PATIENCE: Duration = Duration::from_millis(200);
-
-fn checkpoint(shared: &Shared, database: &PathBuf, log: &Path) {
-    let Ok(connection) = Connection::open(database) else { return };
-    let _ = connection.busy_timeout(READER_PATIENCE);
+fn run_checkpoints(shared: &Shared, database: &Path) {
+    let connection = match checkpoint::open(database) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::error!(component = "store", %error, "cannot move the write-ahead log into the database");
+            return;
+        }
+    };
     loop {
         let queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.stopping {
             return;
         }
-        drop(shared.stopped.wait_timeout(queue, Duration::from_secs(1)));
-        let size = std::fs::metadata(log).map_or(0, |meta| meta.len());
-        let mode = match size {
-            size if size > LOG_BYTES_MAX => "PRAGMA wal_checkpoint(RESTART)",
-            size if size > LOG_BYTES => "PRAGMA wal_checkpoint(PASSIVE)",
-            _ => continue,
-        };
-        if let Err(error) = connection.query_row(mode, [], |_| Ok(())) {
-            tracing::warn!(component = "store", %error, "could not move the write-ahead log into the database");
-        }
+        drop(shared.stopped.wait_timeout(queue, checkpoint::ROUND));
+        shared.log.shorten(&connection);
     }
 }

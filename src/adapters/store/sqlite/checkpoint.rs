@@ -1,0 +1,81 @@
+//! Keeps the write-ahead log short and begins it anew again and again, so that commits overwrite
+//! it: a log that only grows makes each fsync move the file's end as well, at twice the time.
+//!
+//! A thread of its own copies the log into the database; what has come in meanwhile, a few pages,
+//! the writer copies between two groups. Then nothing is left to copy, and the next commit starts
+//! at the log's beginning.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// From this many pages (4 MiB) on the log is copied.
+const PAGES: u32 = 1000;
+
+/// From this many (128 MiB) on the copying waits for slow readers, so that the log has an end.
+const PAGES_MAX: u32 = 32_768;
+
+/// How often the log's length is looked at.
+pub(super) const ROUND: Duration = Duration::from_millis(100);
+
+/// How long the writer waits at most for a slow reader when the log is to begin anew.
+const READER_PATIENCE: Duration = Duration::from_millis(200);
+
+thread_local! {
+    /// Pages in the log after this thread's last commit. SQLite's hook is a plain function that runs
+    /// on the committing thread; it has nowhere else to leave its number.
+    static LOG_PAGES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What the writer and the checkpointer tell each other.
+#[derive(Default)]
+pub(super) struct Log {
+    pages: AtomicU32,
+    /// All but the last pages are copied; the writer can do the rest.
+    almost_copied: AtomicBool,
+}
+
+impl Log {
+    /// Has SQLite count the log's pages for `after_group`.
+    pub(super) fn watch(connection: &Connection) {
+        connection.wal_hook(Some(|_, pages| {
+            LOG_PAGES.set(u32::try_from(pages).unwrap_or(0));
+            Ok(())
+        }));
+    }
+
+    /// The writer's part, between two groups.
+    pub(super) fn after_group(&self, connection: &Connection) {
+        self.pages.store(LOG_PAGES.get(), Ordering::Relaxed);
+        if self.almost_copied.swap(false, Ordering::Relaxed) {
+            copy(connection, "PRAGMA wal_checkpoint(PASSIVE)");
+        }
+    }
+
+    /// The checkpointer's part, once a round.
+    pub(super) fn shorten(&self, connection: &Connection) {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < PAGES {
+            return;
+        }
+        let restart = pages >= PAGES_MAX;
+        copy(connection, if restart { "PRAGMA wal_checkpoint(RESTART)" } else { "PRAGMA wal_checkpoint(PASSIVE)" });
+        self.almost_copied.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection that only ever copies.
+pub(super) fn open(database: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(database)?;
+    connection.busy_timeout(READER_PATIENCE)?;
+    Ok(connection)
+}
+
+fn copy(connection: &Connection, pragma: &str) {
+    if let Err(error) = connection.query_row(pragma, [], |_| Ok(())) {
+        tracing::warn!(component = "store", %error, "could not move the write-ahead log into the database");
+    }
+}

@@ -20,9 +20,11 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
         applied.seqs.extend(work.append(change.audit, now)?);
     }
     if let Some(intent) = intent {
+        let key = work.new_intent();
         work.execute(
-            "INSERT INTO intents (connector, tenant, base, content, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO intents (id, connector, tenant, base, content, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             (
+                key,
                 intent.id.connector.as_str(),
                 intent.id.tenant.as_str(),
                 intent.base.map(|digest| digest.0),
@@ -30,7 +32,7 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
                 now,
             ),
         )?;
-        applied.intent = Some(work.last_insert_rowid());
+        applied.intent = Some(key);
     }
     Ok(applied)
 }

@@ -55,12 +55,19 @@ pub(super) struct Work<'a> {
     connection: &'a Connection,
     head: Head,
     pub(super) term: i64,
-    /// The highest key any schedule has had.
-    last_row: i64,
+    keys: Keys,
     /// Another process has written since somebody last asked; whoever asks takes it down.
     pub(super) foreign_writes: bool,
     /// Why the whole transaction is gone, once it is: some failures undo more than their statement.
     lost: Option<StoreError>,
+}
+
+/// The highest keys given so far. Keys are never given twice, which SQLite would do for a page more
+/// in every commit.
+#[derive(Clone, Copy)]
+struct Keys {
+    schedule: i64,
+    intent: i64,
 }
 
 impl Work<'_> {
@@ -83,18 +90,24 @@ impl Work<'_> {
 
     /// The key a schedule had, or for a new one a key higher than any before it.
     pub(super) fn row_for(&mut self, known: Option<i64>) -> i64 {
-        let row = known.unwrap_or(self.last_row + 1);
-        self.last_row = self.last_row.max(row);
+        let row = known.unwrap_or(self.keys.schedule + 1);
+        self.keys.schedule = self.keys.schedule.max(row);
         row
+    }
+
+    /// A key for an intent.
+    pub(super) fn new_intent(&mut self) -> i64 {
+        self.keys.intent += 1;
+        self.keys.intent
     }
 
     /// The highest key of a deleted schedule is kept, so that it is not given again after a restart.
     pub(super) fn retire_row(&mut self, row: i64) -> rusqlite::Result<()> {
-        self.last_row = self.last_row.max(row);
+        self.keys.schedule = self.keys.schedule.max(row);
         self.execute(
             "INSERT OR REPLACE INTO facts (name, value)
              SELECT 'last_row', ?1 WHERE ?2 > ifnull((SELECT max(id) FROM schedules), 0)",
-            (self.last_row.to_string(), row),
+            (self.keys.schedule.to_string(), row),
         )?;
         Ok(())
     }
@@ -139,13 +152,13 @@ impl Writer {
     pub(super) fn start(connection: Connection, path: &Path) -> StoreResult<Writer> {
         let term = next_term(&connection).map_err(|e| open_error(path, &e))?;
         let head = read_head(&connection).map_err(|e| open_error(path, &e))?;
-        let last_row = read_last_row(&connection).map_err(|e| open_error(path, &e))?;
+        let keys = read_keys(&connection).map_err(|e| open_error(path, &e))?;
         let shared = Arc::new(Shared::default());
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| open_error(path, &e))
         };
         let queue = shared.clone();
-        let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term, last_row)))?;
+        let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term, keys)))?;
         let (queue, database) = (shared.clone(), path.to_owned());
         let checkpointer = spawn("store-checkpointer", Box::new(move || run_checkpoints(&queue, &database)))?;
         Ok(Writer { shared, threads: Mutex::new(vec![writer, checkpointer]) })
@@ -229,7 +242,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut last_row: i64) {
+fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut keys: Keys) {
     let _leaving = Leaving(shared);
     Log::watch(connection);
     let mut version = data_version(connection);
@@ -240,10 +253,10 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
         let now = data_version(connection);
         foreign |= now.is_none() || now != version;
         version = now;
-        let mut work = Work { connection, head, term, last_row, foreign_writes: foreign, lost: None };
+        let mut work = Work { connection, head, term, keys, foreign_writes: foreign, lost: None };
         let committed = commit_group(&mut work, &mut group, &mut answers);
         // Gaps are harmless, so that even a failed group's keys are not given again.
-        last_row = work.last_row;
+        keys = work.keys;
         if committed.is_ok() {
             head = work.head;
             foreign = work.foreign_writes;
@@ -321,12 +334,12 @@ fn next_term(connection: &Connection) -> rusqlite::Result<i64> {
     )
 }
 
-fn read_last_row(connection: &Connection) -> rusqlite::Result<i64> {
+fn read_keys(connection: &Connection) -> rusqlite::Result<Keys> {
     connection.query_row(
-        "SELECT max(ifnull((SELECT max(id) FROM schedules), 0), ifnull((SELECT max(id) FROM timers), 0),
+        "SELECT ifnull((SELECT max(id) FROM intents), 0), max(ifnull((SELECT max(id) FROM schedules), 0), ifnull((SELECT max(id) FROM timers), 0),
                     ifnull((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'last_row'), 0))",
         [],
-        |row| row.get(0),
+        |row| Ok(Keys { intent: row.get(0)?, schedule: row.get(1)? }),
     )
 }
 

@@ -19,7 +19,7 @@ fn last_save(content: &str) -> Option<usize> {
 fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
     f.write("a.yaml", "save 0 end\n");
     let stop = AtomicBool::new(false);
-    let (done, moved, saves) = std::thread::scope(|scope| {
+    let (done, moved, outrun, saves) = std::thread::scope(|scope| {
         let editor = scope.spawn(|| {
             let mut n = 0;
             let begun = Instant::now();
@@ -36,9 +36,9 @@ fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
             }
             Ok(n)
         });
-        let (mut done, mut moved, mut failed) = (0, 0, None);
+        let (mut done, mut moved, mut outrun, mut failed) = (0, 0, 0, None);
         let since = Instant::now();
-        while done + moved < SWAPS && since.elapsed() < DEADLINE && !editor.is_finished() {
+        while done + moved + outrun < SWAPS && since.elapsed() < DEADLINE && !editor.is_finished() {
             let Ok(Some((_, bytes))) = f.source.read(&id("noop/a")) else { continue };
             let content = String::from_utf8(bytes).unwrap();
             // A save in place is empty for a moment: nothing to base a swap on.
@@ -46,8 +46,9 @@ fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
             let new = format!("save {last} then swap {} end\n", done + moved);
             match f.source.swap(&id("noop/a"), Some(&digest(&content)), Some(new.as_bytes())) {
                 Ok(Swap::Done(_)) => done += 1,
+                Ok(Swap::Moved(_)) => moved += 1,
                 // An editor who outruns every attempt wins too.
-                Ok(Swap::Moved(_)) | Err(SourceError::Restless { .. }) => moved += 1,
+                Err(SourceError::Restless { .. }) => outrun += 1,
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -57,13 +58,14 @@ fn race(f: &Fixture, save: &(dyn Fn(usize) + Sync)) {
         stop.store(true, Ordering::Relaxed);
         let saves = editor.join().unwrap();
         assert!(failed.is_none(), "{failed:?}");
-        (done, moved, saves)
+        (done, moved, outrun, saves)
     });
     let saves = saves.unwrap_or_else(|n| panic!("save {n} was lost; the file has {:?}", f.read("a.yaml")));
-    println!("{done} swaps done, {moved} gave way, {saves} saves");
+    println!("{done} swaps done, {moved} gave way, {outrun} were outrun, {saves} saves");
     assert!(done > 0 && saves > 0);
     let left: Vec<_> = f.names().into_iter().filter(|name| name.contains(".cc-")).collect();
-    assert!(left.is_empty(), "{left:?}");
+    // What an outrun swap held last may be somebody's save: it stays for `sweep` to judge.
+    assert!(left.len() <= outrun, "{left:?}");
 }
 
 #[test]

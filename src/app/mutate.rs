@@ -8,7 +8,7 @@ use super::apply::{Effect, Planned, command_center, draft, new_action_id};
 use super::error::AppError;
 use super::reading::stamp;
 use super::reconcile::Tally;
-use super::views::MutationAnswer;
+use super::views::{MutationAnswer, ScheduleStatus};
 use crate::adapters::source::{FileStat, SourceError, Swap};
 use crate::adapters::store::{Applied, Intent, ScheduleRow};
 use crate::core::audit::operation;
@@ -73,18 +73,21 @@ impl App {
         let outcome = work_out(&mutation, &base)?;
         check_access(&mutation, row.as_ref(), outcome.spec.as_ref())?;
         if outcome.content == base.content && (row.is_some() || base.content.is_some()) {
-            return self.answer(&mutation.id, new_action_id(), Vec::new()).await;
+            let status = self.status_of(&mutation.id).await?;
+            return Ok(answer(&mutation.id, status, new_action_id(), Vec::new()));
         }
         let action_id = new_action_id();
         let planned = self.plan_mutation(&mutation, &outcome, row.as_ref(), &action_id);
         let steps = planned.steps.clone();
+        let after = row_after(&planned.effect, row.as_ref());
         let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone() };
         let applied = self.carry_out(vec![planned], Some(intent)).await?;
         self.put_file(&mutation, &base, &outcome, row, &applied).await?;
         for step in &steps {
             self.metrics.local_action(mutation.id.tenant.as_str(), action_name(step.action));
         }
-        self.answer(&mutation.id, action_id, applied.seqs).await
+        let status = after.and_then(|row| self.status_from(&mutation.id, row));
+        Ok(answer(&mutation.id, status, action_id, applied.seqs))
     }
 
     /// Gives git five seconds to finish what it is doing.
@@ -228,12 +231,6 @@ impl App {
         Ok(())
     }
 
-    async fn answer(&self, id: &ScheduleId, action_id: String, audit: Vec<i64>) -> Result<MutationAnswer, AppError> {
-        let status = self.status_of(id).await?;
-        let schedules = status.into_iter().map(|status| (id.tenant.to_string(), status)).collect();
-        Ok(MutationAnswer { ok: true, schedules, action_id, audit })
-    }
-
     /// Brings written files to disk, then forgets the intents that would have written them again.
     pub async fn sync_files(&self) {
         let pending = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
@@ -255,6 +252,25 @@ impl App {
             self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(pending);
         }
     }
+}
+
+/// The row as it is stored now, for the answer: it need not be read again.
+fn row_after(effect: &Effect, before: Option<&ScheduleRow>) -> Option<ScheduleRow> {
+    let Effect::Put(put) = effect else { return None };
+    Some(ScheduleRow {
+        row: put.row.unwrap_or(0),
+        spec: put.spec.clone(),
+        digest: put.digest,
+        content: Vec::new(),
+        stamp: put.stamp,
+        next_due: put.next_due,
+        last: before.map(|row| row.last.clone()).unwrap_or_default(),
+    })
+}
+
+fn answer(id: &ScheduleId, status: Option<ScheduleStatus>, action_id: String, audit: Vec<i64>) -> MutationAnswer {
+    let schedules = status.into_iter().map(|status| (id.tenant.to_string(), status)).collect();
+    MutationAnswer { ok: true, schedules, action_id, audit }
 }
 
 fn action_name(action: Action) -> &'static str {

@@ -48,9 +48,12 @@ impl App {
 
     /// One schedule's status; `None` when there is no such schedule.
     pub async fn status_of(&self, id: &ScheduleId) -> Result<Option<ScheduleStatus>, AppError> {
-        let Some(row) = self.store.schedule(id.clone()).await? else { return Ok(None) };
-        let rows = vec![status_row(id, row)];
-        Ok(self.statuses(id.connector, rows).pop().map(|(_, status)| status))
+        Ok(self.store.schedule(id.clone()).await?.and_then(|row| self.status_from(id, row)))
+    }
+
+    /// The status of a schedule whose row is at hand.
+    pub(super) fn status_from(&self, id: &ScheduleId, row: ScheduleRow) -> Option<ScheduleStatus> {
+        self.statuses(id.connector, vec![status_row(id, row)]).pop().map(|(_, status)| status)
     }
 
     /// A schedule as written and as it runs.
@@ -63,7 +66,7 @@ impl App {
         };
         let etag = row.digest.to_hex();
         let effective = row.spec.spec().unwrap_or_default();
-        let status = self.statuses(id.connector, vec![status_row(id, row)]).pop().map(|(_, status)| status);
+        let status = self.status_from(id, row);
         Ok(ScheduleView {
             ok: true,
             connector: id.connector.to_string(),

@@ -179,7 +179,20 @@ impl Source {
     /// must be no file), `new` what shall be there (`None`: delete it). Content with another digest
     /// is left, or put back, untouched. Does not sync; see `sync`.
     pub fn swap(&self, id: &ScheduleId, base: Option<&Digest>, new: Option<&[u8]>) -> Result<Swap, SourceError> {
-        swap::swap(self, id, base, new)
+        swap::swap(self, id, base, None, new)
+    }
+
+    /// As `swap`, for a caller who has just read the file under the stat `seen`: while that stat
+    /// stands, the file is not read once more before the exchange. What is displaced is checked all
+    /// the same.
+    pub fn swap_seen(
+        &self,
+        id: &ScheduleId,
+        base: Option<&Digest>,
+        seen: Option<&FileStat>,
+        new: Option<&[u8]>,
+    ) -> Result<Swap, SourceError> {
+        swap::swap(self, id, base, seen, new)
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Mutation {
 struct Base {
     content: Option<Vec<u8>>,
     digest: Option<Digest>,
+    /// The stat it was read under.
+    stat: Option<FileStat>,
 }
 
 /// The edit worked out: the file's new bytes and what they mean; `None` deletes.
@@ -104,15 +106,15 @@ impl App {
     }
 
     fn read_base(&self, id: &ScheduleId) -> Result<Base, AppError> {
-        let content = match self.source.read(id) {
-            Ok(found) => found.map(|(_, content)| content),
+        let (stat, content) = match self.source.read(id) {
+            Ok(found) => found.unzip(),
             Err(error @ SourceError::TooLarge { .. }) => {
                 return Err(AppError::Conflict { detail: error.to_string(), suggestion: None });
             }
             Err(error) => return Err(error.into()),
         };
         let digest = content.as_deref().map(Digest::of);
-        Ok(Base { content, digest })
+        Ok(Base { content, digest, stat })
     }
 
     /// The schedule's row, after what an editor did to the file before has been applied as theirs.
@@ -175,7 +177,8 @@ impl App {
         applied: &Applied,
     ) -> Result<(), AppError> {
         let id = &mutation.id;
-        match self.source.swap(id, base.digest.as_ref(), outcome.content.as_deref()) {
+        let swapped = self.source.swap_seen(id, base.digest.as_ref(), base.stat.as_ref(), outcome.content.as_deref());
+        match swapped {
             Ok(Swap::Done(stat)) => {
                 self.file_is_in_place(id, applied.intent, stat);
                 Ok(())

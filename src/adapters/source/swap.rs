@@ -42,6 +42,8 @@ pub(super) enum Moment {
 /// How to go about it: tests take away the atomic exchange and come in between.
 pub(super) struct Manner<'a> {
     pub atomic: bool,
+    /// The stat under which the caller has just read the base.
+    pub seen: Option<FileStat>,
     pub between: &'a dyn Fn(Moment),
 }
 
@@ -49,9 +51,11 @@ pub(super) fn swap(
     source: &Source,
     id: &ScheduleId,
     base: Option<&Digest>,
+    seen: Option<&FileStat>,
     new: Option<&[u8]>,
 ) -> Result<Swap, SourceError> {
-    swap_in(source, id, base, new, &Manner { atomic: true, between: &|_| {} })
+    let manner = Manner { atomic: true, seen: seen.copied(), between: &|_| {} };
+    swap_in(source, id, base, new, &manner)
 }
 
 pub(super) fn swap_in(
@@ -182,10 +186,22 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// The base as the caller has just read it, if its stat still stands and it is no link. Should
+    /// it have changed all the same, the check of what is displaced finds out.
+    fn as_seen(&self, base: &Digest) -> Option<Seen> {
+        let expected = self.manner.seen?;
+        let meta = fs::symlink_metadata(&self.path).ok()?;
+        let same = meta.is_file() && FileStat::of(&meta) == expected;
+        same.then(|| Seen { digest: *base, meta, path: self.path.clone() })
+    }
+
     fn replace(&self, base: &Digest, bytes: &[u8]) -> Result<Swap, SourceError> {
-        let seen = match self.look(&self.path)? {
-            Some(seen) if seen.digest == *base => seen,
-            other => return Ok(Swap::Moved(other.map(|seen| seen.digest))),
+        let seen = match self.as_seen(base) {
+            Some(seen) => seen,
+            None => match self.look(&self.path)? {
+                Some(seen) if seen.digest == *base => seen,
+                other => return Ok(Swap::Moved(other.map(|seen| seen.digest))),
+            },
         };
         let new = Digest::of(bytes);
         if new == *base {

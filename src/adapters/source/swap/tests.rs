@@ -27,7 +27,13 @@ fn swap_while(
         }
     };
     let base = base.map(digest);
-    swap_in(&f.source, &id("noop/a"), base.as_ref(), new.map(str::as_bytes), &Manner { atomic, between: &between })
+    swap_in(
+        &f.source,
+        &id("noop/a"),
+        base.as_ref(),
+        new.map(str::as_bytes),
+        &Manner { atomic, seen: None, between: &between },
+    )
 }
 
 fn swap_alone(f: &Fixture, atomic: bool, base: Option<&str>, new: Option<&str>) -> Swap {
@@ -125,7 +131,7 @@ fn a_second_save_while_the_first_is_put_back_wins() {
             save_by_rename(&f, &format!("save {}", saves.get()));
         }
     };
-    let manner = Manner { atomic: true, between: &between };
+    let manner = Manner { atomic: true, seen: None, between: &between };
     let ended = swap_in(&f.source, &id("noop/a"), Some(&digest(OLD)), Some(NEW.as_bytes()), &manner).unwrap();
     assert_eq!(ended, Swap::Moved(Some(digest("save 5"))));
     assert_eq!((f.read("a.yaml").as_str(), f.names().len()), ("save 5", 1));

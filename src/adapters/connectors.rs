@@ -12,6 +12,16 @@ use crate::core::model::{Connector, ImportStats, Millis, Resource, ScheduleId};
 pub mod acculynx;
 pub mod noop;
 
+/// Whether a request to `url` stays on this machine.
+pub fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// A secret in memory: shown as `***` by `Debug`, so that it cannot slip into a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::App;
 use super::error::AppError;
-use super::reading::{Found, Reading, read_all, whole_file};
+use super::reading::{Found, Reading, read_all};
 use super::reconcile::plan_valid;
 use super::views::DiffAnswer;
 use crate::adapters::clock::Clock;
@@ -71,13 +71,17 @@ async fn snapshot_from(source: Arc<Source>, now: Millis) -> Snapshot {
     if !matches!(listing.root, Root::Present) {
         snapshot.complete = false;
         let message = format!("the desired directory {} is missing or cannot be read", source.root().display());
-        snapshot.invalid.push(whole_file(String::new(), "unreadable", message));
+        snapshot.invalid.push(Diagnostic::whole_file(String::new(), "unreadable", message));
     }
     for misplaced in &listing.misplaced {
-        snapshot.invalid.push(whole_file(misplaced.path.clone(), "misplaced", misplaced.reason.to_string()));
+        snapshot.invalid.push(Diagnostic::whole_file(
+            misplaced.path.clone(),
+            "misplaced",
+            misplaced.reason.to_string(),
+        ));
     }
     for (path, message) in &listing.problems {
-        snapshot.invalid.push(whole_file(path.clone(), "unreadable", message.clone()));
+        snapshot.invalid.push(Diagnostic::whole_file(path.clone(), "unreadable", message.clone()));
     }
     let ids = listing.files.into_iter().map(|listed| listed.id).collect();
     let mut chunks = read_all(source, ids, now);
@@ -96,7 +100,7 @@ fn snapshot_of(files: BTreeMap<String, String>) -> Snapshot {
             None => Err("a schedule's path is schedules/CONNECTOR/TENANT.yaml".to_owned()),
         };
         match id {
-            Err(message) => snapshot.invalid.push(whole_file(path, "misplaced", message)),
+            Err(message) => snapshot.invalid.push(Diagnostic::whole_file(path, "misplaced", message)),
             Ok(id) => {
                 let parsed = parse(&id, text.as_bytes());
                 let found = match parsed.spec {

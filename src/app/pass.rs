@@ -8,11 +8,12 @@ use serde_json::json;
 use super::App;
 use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
 use super::error::AppError;
-use super::reading::{settled_stamp, whole_file};
+use super::reading::settled_stamp;
 use super::reconcile::Tally;
 use super::views::PassReport;
 use crate::adapters::source::{Listing, Root};
 use crate::core::audit::operation;
+use crate::core::desired::Diagnostic;
 use crate::core::fleet::Sync;
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Facet, HoldReason, Plan, Step, diff};
@@ -200,7 +201,7 @@ impl App {
             steps.iter_mut().for_each(|step| step.held = None);
         }
         plan::guard(&mut steps, self.blast(scan.len(), confirmed.is_some()), self.settings.guard);
-        let (held, taken): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.held.is_some());
+        let (mut held, taken): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.held.is_some());
         plans.retain(|plan| !held.iter().any(|step| step.id == plan.id));
         for plan in &mut plans {
             plan.steps.iter_mut().for_each(|step| step.held = None);
@@ -220,7 +221,6 @@ impl App {
             self.state().missing.remove(&plan.id);
         }
         self.carry_out(plans, None).await?;
-        let mut held = held;
         if trouble.is_some() {
             // What was held before is neither gone nor to be judged while the files cannot be seen.
             let before = self.state().held.iter().map(|held| held.step.clone()).collect::<Vec<_>>();
@@ -364,7 +364,7 @@ impl App {
             self.forget_problem(None, path).await?;
         }
         for (path, code, message) in found {
-            let diagnostic = whole_file(path.clone(), code, message);
+            let diagnostic = Diagnostic::whole_file(path.clone(), code, message);
             self.record_problem(None, path, None, vec![diagnostic]).await?;
         }
         self.state().revision = scan.revision();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use crate::adapters::source::{FileStat, Source};
-use crate::core::desired::{Diagnostic, Severity, parse};
+use crate::core::desired::{Diagnostic, parse};
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 
 /// One schedule's file as it was read.
@@ -70,9 +70,10 @@ pub(super) fn read(source: &Source, id: ScheduleId, now: Millis) -> Reading {
     let found = match source.read(&id) {
         Ok(Some((stat, content))) => understand(&id, &stat, content, now),
         Ok(None) => Found::Absent,
-        Err(error) => {
-            Found::Invalid { digest: None, diagnostics: vec![whole_file(id.file(), "unreadable", error.to_string())] }
-        }
+        Err(error) => Found::Invalid {
+            digest: None,
+            diagnostics: vec![Diagnostic::whole_file(id.file(), "unreadable", error.to_string())],
+        },
     };
     Reading { id, found }
 }
@@ -89,20 +90,6 @@ fn understand(id: &ScheduleId, stat: &FileStat, content: Vec<u8>, now: Millis) -
             changed: stat.changed_ns() / 1_000_000,
         })),
         None => Found::Invalid { digest: Some(digest), diagnostics: parsed.diagnostics },
-    }
-}
-
-/// A finding about a file as a whole.
-pub(super) fn whole_file(file: String, code: &str, message: String) -> Diagnostic {
-    Diagnostic {
-        file,
-        line: 0,
-        column: 0,
-        severity: Severity::Error,
-        code: code.to_owned(),
-        field: String::new(),
-        message,
-        hint: None,
     }
 }
 

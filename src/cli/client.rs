@@ -8,6 +8,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use url::Url;
 
+use crate::adapters::connectors::is_loopback;
 use crate::core::model::{Connector, Tenant};
 use crate::settings::values::masked_url;
 
@@ -270,15 +271,6 @@ fn identity() -> HeaderMap {
         headers.insert(HeaderName::from_static("x-user-name"), user);
     }
     headers
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// The innermost cause: what the libraries wrap around it says nothing more.

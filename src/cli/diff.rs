@@ -159,7 +159,7 @@ mod tests {
         };
         let found = |severity: &Severity| Diagnostic {
             severity: *severity,
-            ..super::super::files::finding("schedules/noop/a.yaml", "x", "y".into())
+            ..Diagnostic::whole_file("schedules/noop/a.yaml".into(), "x", "y".into())
         };
         let answer = DiffAnswer {
             ok: true,

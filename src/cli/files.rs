@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use crate::adapters::source::Source;
-use crate::core::desired::{Diagnostic, Severity};
+use crate::core::desired::Diagnostic;
 use crate::core::model::ScheduleId;
 
 /// The folder below the desired directory that holds the schedules.
@@ -28,33 +28,28 @@ pub(super) fn read_dir(root: &Path) -> Result<DesiredFiles, CliError> {
     let source = Source::new(root.to_owned());
     let listing = source.list();
     let mut read = DesiredFiles::default();
-    read.findings.extend(listing.problems.iter().map(|(path, problem)| finding(path, "unreadable", problem.clone())));
-    read.findings
-        .extend(listing.misplaced.iter().map(|found| finding(&found.path, "misplaced", found.reason.to_string())));
+    read.findings.extend(
+        listing
+            .problems
+            .iter()
+            .map(|(path, problem)| Diagnostic::whole_file(path.clone(), "unreadable", problem.clone())),
+    );
+    read.findings.extend(
+        listing
+            .misplaced
+            .iter()
+            .map(|found| Diagnostic::whole_file(found.path.clone(), "misplaced", found.reason.to_string())),
+    );
     for listed in listing.files {
         match source.read(&listed.id) {
             Ok(Some((_, bytes))) => read.files.push((listed.id, bytes)),
             // Deleted since it was listed: as if it had never been there.
             Ok(None) => {}
-            Err(error) => read.findings.push(finding(&listed.id.file(), "unreadable", error.to_string())),
+            Err(error) => read.findings.push(Diagnostic::whole_file(listed.id.file(), "unreadable", error.to_string())),
         }
     }
     read.files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(read)
-}
-
-/// A finding about a file as a whole.
-pub(super) fn finding(file: &str, code: &str, message: String) -> Diagnostic {
-    Diagnostic {
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        severity: Severity::Error,
-        code: code.to_owned(),
-        field: String::new(),
-        message,
-        hint: None,
-    }
 }
 
 /// A path split at the desired directory it lies in: `a/schedules/noop/x.yaml` is `a` and

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::files::{DesiredFiles, finding, id_of, read_dir, split};
+use super::files::{DesiredFiles, id_of, read_dir, split};
 use super::{CliError, DesiredDir, Exit, Global, out};
 use crate::core::desired::{Diagnostic, Severity, code_frame, parse};
 
@@ -70,7 +70,7 @@ fn collect(path: &Path) -> Result<DesiredFiles, CliError> {
     let mut read = DesiredFiles::default();
     match id_of(&inner) {
         Ok(id) => read.files.push((id, std::fs::read(path).map_err(CliError::read(path))?)),
-        Err(problem) => read.findings.push(finding(&inner, "misplaced", problem)),
+        Err(problem) => read.findings.push(Diagnostic::whole_file(inner.clone(), "misplaced", problem)),
     }
     Ok(read)
 }

@@ -31,6 +31,20 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// An error about a file as a whole.
+    pub fn whole_file(file: String, code: &str, message: String) -> Diagnostic {
+        Diagnostic {
+            file,
+            line: 0,
+            column: 0,
+            severity: Severity::Error,
+            code: code.to_owned(),
+            field: String::new(),
+            message,
+            hint: None,
+        }
+    }
+
     /// Where and of which kind, without a value out of the file: what anyone may see.
     pub fn without_values(&self) -> Diagnostic {
         let kind = self.code.replace('-', " ");

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
 use super::{SetUpClient, Tuning, cancelled, failure};
+use crate::adapters::connectors::is_loopback;
 use crate::adapters::connectors::{ErrorClass, ImportContext, ImportFailure};
 use crate::core::model::Digest;
 
@@ -319,15 +320,6 @@ impl Client {
 
 fn where_the_key_is(file: &str) -> String {
     format!("check the secret that connection.api_key names in {file}")
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// The innermost reason: the outer ones only repeat that a request failed, and the address with it.

@@ -51,13 +51,44 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
 }
 
 /// Returns whether the row was there.
-#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
 fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, now: Millis) -> Result<bool> {
-    let spec = &put.spec;
-    let updated = work.execute(
+    const UPDATE: &str =
         "UPDATE schedules SET interval_sec = ?4, cron = ?5, timezone = ?6, paused = ?7, pause_reason = ?8, spec = ?9,
                 fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14
-         WHERE id = ?1 AND connector = ?2 AND tenant = ?3",
+         WHERE id = ?1 AND connector = ?2 AND tenant = ?3";
+    Ok(write_schedule(work, UPDATE, row, id, put, now)? > 0)
+}
+
+/// Inserts a row, under the key it had if it was lost. A row of that name put there by somebody
+/// else is taken over.
+fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
+    const INSERT: &str =
+        "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
+                                          fingerprint, digest, stamp, created_ms, updated_ms, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14)";
+    let row = work.row_for(put.row);
+    if write_schedule(work, INSERT, row, id, put, now)? > 0 {
+        return Ok(row);
+    }
+    let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
+    let row = work.value("SELECT id FROM schedules WHERE connector = ?1 AND tenant = ?2", &[&connector, &tenant])?;
+    update_schedule(work, row, id, put, now)?;
+    Ok(row)
+}
+
+/// Runs a statement over a schedule's columns, in the order in which both statements number them.
+#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
+fn write_schedule(
+    work: &mut Work<'_>,
+    statement: &str,
+    row: i64,
+    id: &ScheduleId,
+    put: &Put,
+    now: Millis,
+) -> Result<usize> {
+    let spec = &put.spec;
+    work.execute(
+        statement,
         rusqlite::params![
             row,
             id.connector.as_str(),
@@ -74,44 +105,7 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
             now,
             put.content,
         ],
-    )?;
-    Ok(updated > 0)
-}
-
-/// Inserts a row, under the key it had if it was lost. A row of that name put there by somebody
-/// else is taken over.
-#[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
-fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
-    let spec = &put.spec;
-    let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
-    let row = work.row_for(put.row);
-    let inserted = work.execute(
-        "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
-                                          fingerprint, digest, stamp, created_ms, updated_ms, content)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14)",
-        rusqlite::params![
-            row,
-            connector,
-            tenant,
-            spec.interval_sec,
-            spec.cron,
-            spec.timezone,
-            spec.paused,
-            spec.pause_reason,
-            spec.rest,
-            put.fingerprint,
-            put.digest.0,
-            put.stamp as i64,
-            now,
-            put.content,
-        ],
-    )?;
-    if inserted > 0 {
-        return Ok(row);
-    }
-    let row = work.value("SELECT id FROM schedules WHERE connector = ?1 AND tenant = ?2", &[&connector, &tenant])?;
-    update_schedule(work, row, id, put, now)?;
-    Ok(row)
+    )
 }
 
 fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {

@@ -50,10 +50,14 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::serve::ListenerExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
 use crate::app::App;
 use table::Route;
+
+/// Answers of fewer bytes go as they are: a packet or two costs less than a compressor's tables.
+const COMPRESS_FROM: u64 = 4096;
 
 /// How long requests under way may take to end once the program is to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -87,8 +91,12 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(app.clone(), browser::protect))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(app.clone(), request_log::record))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(compression())
         .with_state(app)
+}
+
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM))
 }
 
 /// Serves until `app.shutdown` fires; then takes no more connections and lets requests under way

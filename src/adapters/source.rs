@@ -15,6 +15,7 @@ mod list;
 
 mod read;
 
+mod staging;
 mod swap;
 
 mod lease;
@@ -27,7 +28,7 @@ mod watch;
 mod git;
 
 pub use list::{Listed, Listing, Misplaced, MisplacedReason, Root};
-pub use read::MAX_FILE_BYTES;
+pub use read::{MAX_FILE_BYTES, ReadResult};
 pub use swap::Swap;
 pub use sweep::Swept;
 pub use watch::{Hint, WatchGuard, WatchMode, watch};
@@ -147,6 +148,7 @@ pub struct Source {
     root: PathBuf,
     /// Makes the names of temporary files differ within this process.
     serial: AtomicU64,
+    spares: staging::Spares,
     /// Where the work tree's git directory was last found.
     git_dir: Mutex<git::GitDir>,
 }
@@ -154,7 +156,7 @@ pub struct Source {
 impl Source {
     /// Takes `root` as it is; nothing is opened yet, and it need not exist.
     pub fn new(root: PathBuf) -> Self {
-        Source { root, serial: AtomicU64::new(0), git_dir: Mutex::default() }
+        Source { root, serial: AtomicU64::new(0), spares: staging::Spares::default(), git_dir: Mutex::default() }
     }
 
     /// The desired directory, as it was given.

@@ -237,6 +237,7 @@ impl App {
     /// Brings written files to disk, then forgets the intents that would have written them again.
     pub async fn sync_files(&self) {
         let pending = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.source.trim();
         if pending.is_empty() {
             return;
         }

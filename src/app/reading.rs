@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::adapters::source::{FileStat, Source};
+use crate::adapters::source::{FileStat, ReadResult, Source};
 use crate::core::desired::{Diagnostic, parse};
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 
@@ -66,8 +66,14 @@ pub(super) fn is_same_file(stamp: u64, stat: &FileStat) -> bool {
 }
 
 /// Reads one schedule's file.
-pub(super) fn read(source: &Source, id: ScheduleId, now: Millis) -> Reading {
-    let found = match source.read(&id) {
+pub(super) fn read(source: &Source, id: &ScheduleId, now: Millis) -> Reading {
+    reading(id, source.read(id), now)
+}
+
+/// What a file says that was just read.
+fn reading(id: &ScheduleId, read: ReadResult, now: Millis) -> Reading {
+    let id = id.clone();
+    let found = match read {
         Ok(Some((stat, content))) => understand(&id, &stat, content, now),
         Ok(None) => Found::Absent,
         Err(error) => Found::Invalid {
@@ -112,7 +118,8 @@ pub(super) fn read_all(source: Arc<Source>, ids: Vec<ScheduleId>, now: Millis) -
                 else {
                     return;
                 };
-                let readings = chunk.iter().map(|id| read(&source, id.clone(), now)).collect();
+                let mut readings = Vec::with_capacity(chunk.len());
+                source.read_each(chunk, |id, read| readings.push(reading(id, read, now)));
                 if sender.blocking_send(readings).is_err() {
                     return;
                 }

@@ -41,9 +41,20 @@ mod imp {
         }
     }
 
+    pub fn hold_off_everyone(file: &File) -> bool {
+        let fd = file.as_raw_fd();
+        // SAFETY: as above.
+        unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) == 0 && libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) == 0 }
+    }
+
+    pub fn is_held_from_everyone(file: &File) -> bool {
+        // SAFETY: as above. Anything else says that somebody waits.
+        (unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) }) == libc::F_WRLCK
+    }
+
     pub fn is_awaited(file: &File) -> bool {
         // SAFETY: as above.
-        (unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) }) != libc::F_RDLCK
+        (unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) }) == libc::F_UNLCK
     }
 }
 
@@ -58,6 +69,14 @@ mod imp {
         Writers::Unknown
     }
 
+    pub fn hold_off_everyone(_: &File) -> bool {
+        false
+    }
+
+    pub fn is_held_from_everyone(_: &File) -> bool {
+        false
+    }
+
     pub fn is_awaited(_: &File) -> bool {
         false
     }
@@ -67,6 +86,17 @@ mod imp {
 /// before it is closed.
 pub(super) fn hold_off(file: &File) -> Writers {
     imp::hold_off(file)
+}
+
+/// Looks for anyone at all who has `file` open, which is open for writing; true if there is none, and
+/// then none gets in before it is closed.
+pub(super) fn hold_off_everyone(file: &File) -> bool {
+    imp::hold_off_everyone(file)
+}
+
+/// Whether everyone is held off from `file` and nobody waits for it.
+pub(super) fn is_held_from_everyone(file: &File) -> bool {
+    imp::is_held_from_everyone(file)
 }
 
 /// Whether a writer waits for a file from which writers are held off.

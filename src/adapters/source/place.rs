@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::time::Duration;
 
 use super::{SCHEDULES, Source, SourceError};
 use crate::core::model::{Connector, ScheduleId};
@@ -27,12 +29,7 @@ impl Source {
 
     /// The schedule's own path; it may be missing, or a link.
     pub(super) fn path(&self, id: &ScheduleId) -> Result<PathBuf, SourceError> {
-        let mut name = String::with_capacity(id.tenant.as_str().len() + 5);
-        name.push_str(id.tenant.as_str());
-        name.push_str(".yaml");
-        let mut path = self.folder(id.connector)?;
-        path.push(name);
-        Ok(path)
+        Ok(in_folder(self.folder(id.connector)?, id))
     }
 
     /// What a link finally leads to, which must lie within the root.
@@ -59,11 +56,40 @@ impl Source {
     }
 }
 
+/// The schedule's file in its connector's folder.
+pub(super) fn in_folder(mut folder: PathBuf, id: &ScheduleId) -> PathBuf {
+    let mut name = String::with_capacity(id.tenant.as_str().len() + 5);
+    name.push_str(id.tenant.as_str());
+    name.push_str(".yaml");
+    folder.push(name);
+    folder
+}
+
+/// How often an `open` that meets an edit of ours is tried again, a millisecond apart.
+#[cfg(unix)]
+const TRIES: usize = 20;
+
 /// Opens a file for reading without following a link in its last component.
 #[cfg(unix)]
 pub(super) fn open(path: &Path) -> io::Result<fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().read(true).custom_flags(OPEN_FLAGS).open(path)
+    let mut options = fs::OpenOptions::new();
+    options.read(true).custom_flags(OPEN_FLAGS);
+    for _ in 0..TRIES {
+        match options.open(path) {
+            // Displaced this moment, and held by the edit that did it.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+            opened => return opened,
+        }
+    }
+    options.open(path)
+}
+
+/// Opens a file for reading and writing, if it can be had at once and is no link.
+#[cfg(unix)]
+pub(super) fn open_to_write(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().read(true).write(true).custom_flags(OPEN_FLAGS).open(path)
 }
 
 /// Opens a file for reading without following a link in its last component.
@@ -73,6 +99,12 @@ pub(super) fn open(path: &Path) -> io::Result<fs::File> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     fs::File::open(path)
+}
+
+/// A file cannot be had for oneself alone here; see `lease`.
+#[cfg(not(unix))]
+pub(super) fn open_to_write(_: &Path) -> io::Result<fs::File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Whether `open` failed because the path is a link.

@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::place::{found_link, open};
+use super::place::{found_link, in_folder, open};
 use super::{FileStat, Source, SourceError};
 use crate::core::model::ScheduleId;
 
@@ -18,6 +18,9 @@ const TRIES: usize = 5;
 /// From this many files on, one sync of the whole file system is cheaper than one a file.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SYNC_ALL_FROM: usize = 32;
+
+/// What reading a file gives; see [`Source::read`].
+pub type ReadResult = Result<Option<(FileStat, Vec<u8>)>, SourceError>;
 
 impl Source {
     /// The file's stat; `Ok(None)` is proven absence: the root is there and readable, the file is not.
@@ -36,8 +39,31 @@ impl Source {
     }
 
     /// The file's bytes and the stat they were read under; `Ok(None)` is proven absence, as in `stat`.
-    pub fn read(&self, id: &ScheduleId) -> Result<Option<(FileStat, Vec<u8>)>, SourceError> {
-        let path = self.path(id)?;
+    pub fn read(&self, id: &ScheduleId) -> ReadResult {
+        self.read_in(self.folder(id.connector)?, id)
+    }
+
+    /// Reads many files as `read` does, which proves where a connector's folder lies once for all of them.
+    pub fn read_each(&self, ids: &[ScheduleId], mut each: impl FnMut(&ScheduleId, ReadResult)) {
+        let mut proven = None;
+        for id in ids {
+            let folder = match &proven {
+                Some((connector, folder)) if *connector == id.connector => Ok(PathBuf::clone(folder)),
+                _ => self.folder(id.connector),
+            };
+            each(
+                id,
+                folder.and_then(|folder| {
+                    let found = self.read_in(folder.clone(), id);
+                    proven = Some((id.connector, folder));
+                    found
+                }),
+            );
+        }
+    }
+
+    fn read_in(&self, folder: PathBuf, id: &ScheduleId) -> ReadResult {
+        let path = in_folder(folder, id);
         let mut file = match open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.prove_root().map(|()| None),
@@ -49,6 +75,11 @@ impl Source {
         };
         let (meta, bytes) = read_settled(&mut file, &path)?;
         Ok(Some((FileStat::of(&meta), bytes)))
+    }
+
+    /// Removes temporary files that no edit has needed for a while.
+    pub fn trim(&self) {
+        self.spares.trim();
     }
 
     /// Makes the files' present content, or their absence, survive a power cut. Blocks on the disk.
@@ -115,10 +146,20 @@ fn read_capped(file: &mut File, size: u64, path: &Path) -> Result<Vec<u8>, Sourc
     if size > MAX_FILE_BYTES {
         return Err(too_large());
     }
-    // One spare byte lets the read that finds the end fit without growing.
-    let mut bytes = Vec::with_capacity(size + 1);
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| SourceError::read(path, e))?;
-    if bytes.len() > MAX_FILE_BYTES { Err(too_large()) } else { Ok(bytes) }
+    // With a spare byte, one call reads the whole file and shows that it is no longer than was said;
+    // what came of a shorter one, the stat after it shows.
+    let mut bytes = vec![0; size + 1];
+    let mut length = 0;
+    while length < size {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(SourceError::read(path, e)),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn regular(file: &File, path: &Path) -> Result<Metadata, SourceError> {

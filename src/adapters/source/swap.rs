@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lease::{self, Writers};
-use super::place::{found_link, open};
+use super::place::{found_link, open, open_to_write};
 use super::read::read_settled;
 use super::rename::{exchange, rename_at_once, rename_new};
 use super::temp::{Role, Tag, Temp};
@@ -209,6 +209,14 @@ impl Job<'_> {
         }
         (self.manner.between)(Moment::Checked);
         let tag = Tag::new(Role::Exchange, Some(base), Some(&new));
+        // Behind a link, on a mount of its own or without a staging folder: beside the file.
+        let stageable = self.manner.atomic && seen.path == self.path;
+        let staged = stageable.then(|| self.source.stage(&seen.path, &tag, &seen.meta, bytes)).and_then(Result::ok);
+        if let Some((temp, meta)) = staged
+            && exchange(&temp.path, &seen.path).is_ok()
+        {
+            return self.settle(temp, &meta, &seen.path, base, new);
+        }
         let (temp, meta) = Temp::write(&seen.path, &tag, &self.source.serial, Some(&seen.meta), bytes)
             .map_err(|e| SourceError::write(&seen.path, e))?;
         let exchanged =
@@ -238,6 +246,12 @@ impl Job<'_> {
         let mut trouble = None;
         for round in 0..ROUNDS {
             (self.manner.between)(Moment::Displaced);
+            if round == 0
+                && let Some(file) = displaced_alone(&temp.path, base)
+            {
+                self.source.recycle(temp, &file);
+                return Ok(Swap::Done(Some(stat_after(target, meta))));
+            }
             let displaced = self.look_displaced(&temp.path).unwrap_or_else(|e| {
                 trouble = Some(e);
                 Displaced::default()
@@ -341,7 +355,7 @@ impl Job<'_> {
     fn take(&self, target: &Path, tag: &Tag) -> io::Result<Temp> {
         let serial = &self.source.serial;
         if self.manner.atomic {
-            match Temp::take(target, tag, serial, rename_at_once) {
+            match Temp::take(target, target, tag, serial, rename_at_once) {
                 Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
                 taken => return taken,
             }
@@ -364,6 +378,13 @@ impl Job<'_> {
         }
         self.moved()
     }
+}
+
+/// The common case at one stroke: what was displaced is `base`, and nobody else has it open.
+fn displaced_alone(path: &Path, base: &Digest) -> Option<File> {
+    let mut file = open_to_write(path).ok().filter(lease::hold_off_everyone)?;
+    let (_, bytes) = read_settled(&mut file, path).ok()?;
+    (Digest::of(&bytes) == *base && !lease::is_awaited(&file)).then_some(file)
 }
 
 /// The stat of what we put in place. Renaming moves the change time; if anything else moved, someone

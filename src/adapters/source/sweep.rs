@@ -5,12 +5,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::Source;
 use super::place::open;
 use super::read::read_settled;
 use super::rename::{exchange, rename_new};
+use super::staging::STAGING;
 use super::temp::{Role, Tag, short};
-use crate::core::model::Digest;
+use super::{SCHEDULES, Source};
+use crate::core::model::{Connector, Digest};
 
 /// What a sweep did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -28,11 +29,17 @@ impl Source {
     /// replayed, and only while no other process swaps in this directory.
     pub fn sweep(&self) -> Swept {
         let mut swept = Swept::default();
-        self.sweep_folder(&self.root, &mut swept);
+        self.sweep_folder(&self.root, None, &mut swept);
+        for connector in Connector::ALL {
+            let name = connector.as_str();
+            let (staged, targets) = (self.root.join(STAGING).join(name), self.root.join(SCHEDULES).join(name));
+            self.sweep_folder(&staged, Some(&targets), &mut swept);
+        }
         swept
     }
 
-    fn sweep_folder(&self, folder: &Path, swept: &mut Swept) {
+    /// Sweeps `folder`, whose temporary files belong to those in `targets`, or beside them.
+    fn sweep_folder(&self, folder: &Path, targets: Option<&Path>, swept: &mut Swept) {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
@@ -43,9 +50,9 @@ impl Source {
             let name = name.to_string_lossy();
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() && !name.starts_with('.') {
-                self.sweep_folder(&entry.path(), swept);
+                self.sweep_folder(&entry.path(), None, swept);
             } else if let Some((file, tag)) = Tag::parse(&name) {
-                let (temp, target) = (entry.path(), folder.join(file));
+                let (temp, target) = (entry.path(), targets.unwrap_or(folder).join(file));
                 match mend(&temp, &target, &tag) {
                     Ok(restored) => {
                         swept.removed += 1;

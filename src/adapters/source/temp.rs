@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::staging::STAGING;
 use crate::core::model::Digest;
 
 /// What a temporary file is for.
@@ -76,8 +77,10 @@ pub(super) struct Temp {
 }
 
 impl Temp {
-    /// Moves `target` to a temporary name with `rename`, which never replaces: no file need be made first.
+    /// Moves `from` to a temporary name for `target` with `rename`, which never replaces: no file need
+    /// be made first.
     pub fn take(
+        from: &Path,
         target: &Path,
         tag: &Tag,
         serial: &AtomicU64,
@@ -86,7 +89,7 @@ impl Temp {
         let file = target.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
         loop {
             let path = target.with_file_name(tag.name(&file, serial.fetch_add(1, Ordering::Relaxed)));
-            match rename(target, &path) {
+            match rename(from, &path) {
                 Ok(()) => return Ok(Temp { path, keep: false }),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
@@ -126,22 +129,34 @@ impl Temp {
         bytes: &[u8],
     ) -> io::Result<(Self, Metadata)> {
         let (temp, mut file) = Temp::create(target, tag, serial, like)?;
+        let meta = temp.fill(&mut file, like, bytes)?;
+        Ok((temp, meta))
+    }
+
+    /// Writes `bytes` to this file, open and empty as `file`, and gives it mode and, where permitted,
+    /// owner of `like`. Gives its stat.
+    pub fn fill(&self, file: &mut File, like: Option<&Metadata>, bytes: &[u8]) -> io::Result<Metadata> {
         file.write_all(bytes)?;
-        let mut meta = file.metadata()?;
+        let meta = file.metadata()?;
         #[cfg(unix)]
         if let Some(like) = like
-            && adopt(&file, &meta, like)?
+            && adopt(file, &meta, like)?
         {
-            meta = file.metadata()?;
+            return file.metadata();
         }
         #[cfg(not(unix))]
         if let Some(like) = like
             && like.permissions().readonly()
         {
             file.set_permissions(like.permissions())?;
-            meta = file.metadata()?;
+            return file.metadata();
         }
-        Ok((temp, meta))
+        Ok(meta)
+    }
+
+    /// Whether it lies in the staging folder.
+    pub fn is_staged(&self) -> bool {
+        self.path.ancestors().nth(2).is_some_and(|folder| folder.ends_with(STAGING))
     }
 
     /// Lets the file stay: its name is another's now, or its content must not be lost.

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, DataChange, EventKind, MetadataKind, ModifyKind};
-use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::list::{Name, ignored, sort};
 use super::{FileStat, SCHEDULES, SourceError};
@@ -205,7 +205,7 @@ impl Watching {
                 drop(events.send(Message::Event(event)));
             }
         };
-        let mut watcher = RecommendedWatcher::new(tell, Config::default())?;
+        let mut watcher = RecommendedWatcher::new(tell, Config::default().with_event_kinds(telling()))?;
         self.real_root = fs::canonicalize(&self.root).ok();
         if let Some(parent) = self.root.parent().map(Path::to_owned) {
             self.add(&mut watcher, &parent)?;
@@ -318,6 +318,13 @@ fn meaning_of(event: notify::Result<Event>, root: &Path, real_root: Option<&Path
         }
     }
     meaning
+}
+
+/// What the system is asked to tell. On Linux not what is written before the file is closed, nor that
+/// it was opened, by this program above all.
+fn telling() -> EventKindMask {
+    let all = EventKindMask::CORE | EventKindMask::ACCESS_CLOSE;
+    if cfg!(any(target_os = "linux", target_os = "android")) { all.difference(EventKindMask::MODIFY_DATA) } else { all }
 }
 
 /// Events that change nothing, or whose consequence is told again when the writer closes the file.

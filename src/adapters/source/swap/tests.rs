@@ -238,3 +238,6 @@ fn errors_are_sorted_by_what_helps() {
     assert!(matches!(of(io::ErrorKind::PermissionDenied), SourceError::Denied { .. }));
     assert!(matches!(of(io::ErrorKind::Other), SourceError::Write { .. }));
 }
+
+#[cfg(target_os = "linux")]
+mod reuse;

@@ -17,6 +17,7 @@ fn main() {
     let mut table = Table::new(wanted);
     support::floors::measure(&mut table);
     support::scan::measure(&mut table);
+    support::plan::measure(&mut table);
     support::edit::measure(&mut table);
     support::fire::measure(&mut table);
     support::api::measure(&mut table);

@@ -4,6 +4,7 @@ pub mod api;
 pub mod edit;
 pub mod fire;
 pub mod floors;
+pub mod plan;
 pub mod scan;
 
 use std::path::{Path, PathBuf};

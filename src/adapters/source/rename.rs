@@ -39,6 +39,9 @@ mod imp {
     }
 }
 
+/// Whether the platform knows the exchange; the file system may still lack it.
+pub(super) const CAN_EXCHANGE: bool = cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
+
 /// Exchanges what two names stand for, at once. `Unsupported` where platform or file system cannot.
 pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     imp::exchange(one, other)

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::lease::{self, Writers};
 use super::place::{found_link, open, open_to_write};
 use super::read::read_settled;
-use super::rename::{exchange, rename_at_once, rename_new};
+use super::rename::{CAN_EXCHANGE, exchange, rename_at_once, rename_new};
 use super::temp::{Role, Tag, Temp};
 use super::{FileStat, SCHEDULES, Source, SourceError};
 use crate::core::model::{Digest, ScheduleId};
@@ -210,7 +210,7 @@ impl Job<'_> {
         (self.manner.between)(Moment::Checked);
         let tag = Tag::new(Role::Exchange, Some(base), Some(&new));
         // Behind a link, on a mount of its own or without a staging folder: beside the file.
-        let stageable = self.manner.atomic && seen.path == self.path;
+        let stageable = CAN_EXCHANGE && self.manner.atomic && seen.path == self.path;
         let staged = stageable.then(|| self.source.stage(&seen.path, &tag, &seen.meta, bytes)).and_then(Result::ok);
         if let Some((temp, meta)) = staged
             && exchange(&temp.path, &seen.path).is_ok()

@@ -6,6 +6,7 @@ pub mod views;
 mod error;
 
 mod apply;
+mod blocking;
 mod brake;
 mod convergence;
 mod diff;
@@ -37,7 +38,7 @@ pub use timers::DueBatch;
 
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::Connectors;
-use crate::adapters::source::Source;
+use crate::adapters::source::Files;
 use crate::adapters::store::{Brake, SharedStore};
 use crate::core::fleet::Fleet;
 use crate::core::model::{Millis, ScheduleId};
@@ -54,7 +55,7 @@ pub struct App {
     pub shutdown: CancellationToken,
     /// The program is to start again once it has stopped.
     restarting: AtomicBool,
-    source: Arc<Source>,
+    source: Arc<dyn Files>,
     connectors: Connectors,
     fleet: Mutex<Fleet>,
     /// Rung when a timer was set that is earlier than what the dispatcher waits for.
@@ -105,7 +106,7 @@ impl App {
         self.restarting.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    pub fn source(&self) -> &Arc<Source> {
+    pub fn source(&self) -> &Arc<dyn Files> {
         &self.source
     }
 }

@@ -27,6 +27,9 @@ mod watch;
 
 mod git;
 
+mod files;
+
+pub use files::Files;
 pub use list::{Listed, Listing, Misplaced, MisplacedReason, Root};
 pub use read::{MAX_FILE_BYTES, ReadResult};
 pub use swap::Swap;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::App;
+use super::blocking::blocking;
 use super::error::AppError;
 use super::reading::{Found, Reading, read_all};
 use super::reconcile::plan_valid;
 use super::views::DiffAnswer;
 use crate::adapters::clock::Clock;
-use crate::adapters::source::{Root, Source};
+use crate::adapters::source::{Files, Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
 use crate::core::desired::{Diagnostic, Severity, parse};
 use crate::core::fleet::{Glance, Sync};
@@ -64,9 +65,9 @@ pub async fn offline_diff(desired: &Path, dsn: &Path) -> anyhow::Result<DiffAnsw
     Ok(answer)
 }
 
-async fn snapshot_from(source: Arc<Source>, now: Millis) -> Snapshot {
+async fn snapshot_from(source: Arc<dyn Files>, now: Millis) -> Snapshot {
     let lister = source.clone();
-    let Ok(listing) = tokio::task::spawn_blocking(move || lister.list()).await else { return Snapshot::default() };
+    let Ok(listing) = blocking(move || lister.list()).await else { return Snapshot::default() };
     let mut snapshot = Snapshot { complete: listing.complete, ..Snapshot::default() };
     if !matches!(listing.root, Root::Present) {
         snapshot.complete = false;

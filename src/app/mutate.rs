@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use super::apply::{Effect, Planned, command_center, draft, new_action_id};
+use super::blocking::blocking;
 use super::error::AppError;
 use super::reading::stamp;
 use super::reconcile::Tally;
@@ -245,7 +246,7 @@ impl App {
         ids.sort();
         ids.dedup();
         let source = self.source.clone();
-        let synced = tokio::task::spawn_blocking(move || source.sync(&ids)).await;
+        let synced = blocking(move || source.sync(&ids)).await;
         let forgotten = match synced {
             Ok(Ok(())) => self.store.forget_intents(keys).await.map_err(|e| e.to_string()),
             Ok(Err(error)) => Err(error.to_string()),

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::App;
 use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
+use super::blocking::blocking;
 use super::error::AppError;
 use super::reading::settled_stamp;
 use super::reconcile::Tally;
@@ -118,8 +119,7 @@ impl App {
     /// Why git must be left alone for now, if so.
     pub(super) async fn git_busy(&self) -> Option<String> {
         let source = self.source.clone();
-        let (busy, head) =
-            tokio::task::spawn_blocking(move || (source.git_busy(), source.git_head())).await.unwrap_or_default();
+        let (busy, head) = blocking(move || (source.git_busy(), source.git_head())).await.unwrap_or_default();
         self.state().commit = head;
         busy.map(|what| format!("git is at work in the desired directory ({what}); waiting until it is done"))
     }
@@ -127,7 +127,7 @@ impl App {
     pub(super) async fn scan(&self) -> Scan {
         let source = self.source.clone();
         let expected = self.fleet().len();
-        let scan = tokio::task::spawn_blocking(move || {
+        let scan = blocking(move || {
             let mut names = String::with_capacity(expected * 10);
             let mut files = Vec::with_capacity(expected);
             let listing = source.visit(&mut |connector, tenant, stat| {
@@ -243,11 +243,10 @@ impl App {
     /// that nobody else writes.
     async fn confirm_absent(&self, unseen: Vec<ScheduleId>) -> Result<Vec<(ScheduleId, Millis)>, AppError> {
         let source = self.source.clone();
-        let gone: Vec<ScheduleId> = tokio::task::spawn_blocking(move || {
-            unseen.into_iter().filter(|id| matches!(source.stat(id), Ok(None))).collect()
-        })
-        .await
-        .unwrap_or_default();
+        let gone: Vec<ScheduleId> =
+            blocking(move || unseen.into_iter().filter(|id| matches!(source.stat(id), Ok(None))).collect())
+                .await
+                .unwrap_or_default();
         let now = self.clock.now();
         let mut first_missed = std::collections::HashMap::new();
         {

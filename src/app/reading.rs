@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::adapters::source::{FileStat, ReadResult, Source};
+use super::blocking::{hand_over, start_blocking};
+use crate::adapters::source::{FileStat, Files, ReadResult};
 use crate::core::desired::{Diagnostic, parse};
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 
@@ -66,7 +67,7 @@ pub(super) fn is_same_file(stamp: u64, stat: &FileStat) -> bool {
 }
 
 /// Reads one schedule's file.
-pub(super) fn read(source: &Source, id: &ScheduleId, now: Millis) -> Reading {
+pub(super) fn read(source: &dyn Files, id: &ScheduleId, now: Millis) -> Reading {
     reading(id, source.read(id), now)
 }
 
@@ -104,14 +105,14 @@ fn understand(id: &ScheduleId, stat: &FileStat, content: Vec<u8>, now: Millis) -
 const CHUNK: usize = 512;
 
 /// Reads many files on two threads; hands over chunks as they are ready, in no order.
-pub(super) fn read_all(source: Arc<Source>, ids: Vec<ScheduleId>, now: Millis) -> mpsc::Receiver<Vec<Reading>> {
+pub(super) fn read_all(source: Arc<dyn Files>, ids: Vec<ScheduleId>, now: Millis) -> mpsc::Receiver<Vec<Reading>> {
     let (sender, receiver) = mpsc::channel(4);
     let threads = if ids.len() > CHUNK { 2 } else { 1 };
     let ids = Arc::new(ids);
     let next = Arc::new(AtomicUsize::new(0));
     for _ in 0..threads {
         let (source, ids, next, sender) = (source.clone(), ids.clone(), next.clone(), sender.clone());
-        tokio::task::spawn_blocking(move || {
+        start_blocking(move || {
             loop {
                 let start = next.fetch_add(CHUNK, Ordering::Relaxed);
                 let Some(chunk) = ids.get(start..(start + CHUNK).min(ids.len())).filter(|chunk| !chunk.is_empty())
@@ -119,8 +120,8 @@ pub(super) fn read_all(source: Arc<Source>, ids: Vec<ScheduleId>, now: Millis) -
                     return;
                 };
                 let mut readings = Vec::with_capacity(chunk.len());
-                source.read_each(chunk, |id, read| readings.push(reading(id, read, now)));
-                if sender.blocking_send(readings).is_err() {
+                source.read_each(chunk, &mut |id, read| readings.push(reading(id, read, now)));
+                if hand_over(&sender, readings).is_err() {
                     return;
                 }
             }

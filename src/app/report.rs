@@ -206,7 +206,7 @@ impl App {
             let of: Vec<_> = state.held.iter().filter(|held| held.step.id == *id).collect();
             (of.first().map_or(now, |held| held.since), of.iter().map(|held| held.step.clone()).collect())
         };
-        let steps = match read(&self.source, id, now).found {
+        let steps = match read(&*self.source, id, now).found {
             Found::Valid(valid) if held.is_empty() => {
                 plan_valid(id, *valid, Some(glance), row.as_ref(), now).map(|plan| plan.steps).unwrap_or_default()
             }

@@ -8,12 +8,13 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{command_center, draft, new_action_id};
+use super::blocking::blocking;
 use super::error::AppError;
 use super::{App, Lanes, runs, state};
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::Connectors;
 use crate::adapters::memory;
-use crate::adapters::source::{Root, Source, Swap};
+use crate::adapters::source::{Files, Root, Source, Swap};
 use crate::adapters::store::{Completion, FleetRow, Intent, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Member, Sync};
@@ -30,9 +31,22 @@ impl App {
         connectors: Connectors,
         metrics: Arc<Metrics>,
     ) -> Arc<App> {
+        let source = Arc::new(Source::new(settings.desired_dir.clone()));
+        App::over(source, settings, clock, store, connectors, metrics)
+    }
+
+    /// As `new`, over a desired directory of the caller's.
+    pub(super) fn over(
+        source: Arc<dyn Files>,
+        settings: Settings,
+        clock: Clock,
+        store: SharedStore,
+        connectors: Connectors,
+        metrics: Arc<Metrics>,
+    ) -> Arc<App> {
         let now = clock.now();
         Arc::new(App {
-            source: Arc::new(Source::new(settings.desired_dir.clone())),
+            source,
             runs: runs::RunTable::new(settings.max_concurrent_runs),
             settings,
             clock,
@@ -104,9 +118,8 @@ impl App {
     async fn make_desired_directory(&self) -> Result<(), AppError> {
         let fresh = self.fleet().is_empty() && self.store.audit_head().await?.seq == 0;
         if fresh && matches!(self.source.list().root, Root::Missing) {
-            let folder = self.source.root().join("schedules");
-            if let Err(error) = std::fs::create_dir_all(&folder) {
-                tracing::warn!(component = "reconciler", %error, "could not make {}", folder.display());
+            if let Err(error) = self.source.found() {
+                tracing::warn!(component = "reconciler", %error, "could not make {}", self.source.root().display());
             }
         }
         Ok(())
@@ -115,7 +128,7 @@ impl App {
     /// Clears up after a crash in the middle of an edit. Returns whether any file was touched.
     async fn sweep(&self) -> bool {
         let source = self.source.clone();
-        let swept = tokio::task::spawn_blocking(move || source.sweep()).await.unwrap_or_default();
+        let swept = blocking(move || source.sweep()).await.unwrap_or_default();
         for path in &swept.restored {
             tracing::warn!(component = "reconciler", "gave {path} back what an edit cut short had displaced");
         }
@@ -134,10 +147,10 @@ impl App {
             return Ok(false);
         }
         let source = self.source.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = blocking(move || {
             let mut done = Vec::new();
             for (key, intent) in intents {
-                if replay(&source, &intent) {
+                if replay(&*source, &intent) {
                     done.push((key, intent.id));
                 }
             }
@@ -187,7 +200,7 @@ impl App {
 }
 
 /// Returns whether the file now holds what was promised, or something newer.
-fn replay(source: &Source, intent: &Intent) -> bool {
+fn replay(source: &dyn Files, intent: &Intent) -> bool {
     let there = match source.read(&intent.id) {
         Ok(found) => found.map(|(_, content)| Digest::of(&content)),
         Err(error) => {

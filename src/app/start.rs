@@ -117,10 +117,11 @@ impl App {
     /// Only the first start of an empty store makes the directory: any later absence is unknown.
     async fn make_desired_directory(&self) -> Result<(), AppError> {
         let fresh = self.fleet().is_empty() && self.store.audit_head().await?.seq == 0;
-        if fresh && matches!(self.source.list().root, Root::Missing) {
-            if let Err(error) = self.source.found() {
-                tracing::warn!(component = "reconciler", %error, "could not make {}", self.source.root().display());
-            }
+        if fresh
+            && matches!(self.source.list().root, Root::Missing)
+            && let Err(error) = self.source.found()
+        {
+            tracing::warn!(component = "reconciler", %error, "could not make {}", self.source.root().display());
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ pub use sqlite::SqliteStore;
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
 use crate::core::desired::Diagnostic;
-use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId};
+use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId, Source};
 use crate::core::row::{Fingerprint, RowSpec};
 
 /// What a store can fail at. Cheap to clone: one failed commit answers everyone in its group.
@@ -49,7 +49,17 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, StoreResult<T>>;
 pub struct Change {
     pub id: ScheduleId,
     pub kind: ChangeKind,
+    /// Whose revision it is, where the file's content changes.
+    pub by: Author,
     pub audit: Vec<Draft>,
+}
+
+/// Who made a revision, by which way and in which action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    pub source: Source,
+    pub actor: String,
+    pub action_id: String,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +92,58 @@ pub struct Intent {
     pub base: Option<Digest>,
     /// The file's new bytes; `None` deletes it.
     pub content: Option<Vec<u8>>,
+}
+
+/// One content that a schedule's file had, from its change on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Counted from 1 in each schedule.
+    pub number: i64,
+    pub at: Millis,
+    pub source: String,
+    pub actor: String,
+    /// Empty where history began after the schedule: nobody wrote down who made it.
+    pub action_id: String,
+    /// `None` where the schedule was deleted.
+    pub digest: Option<Digest>,
+    /// As asked for; `None` also when it was lost or damaged beside the program.
+    pub content: Option<Vec<u8>>,
+}
+
+/// Which revisions of a schedule to read, newest first.
+#[derive(Clone, Debug)]
+pub struct RevisionQuery {
+    pub id: ScheduleId,
+    /// Only revisions with a smaller number.
+    pub before: Option<i64>,
+    /// Only revisions made at this time or earlier.
+    pub until: Option<Millis>,
+    /// Only contents whose digest begins so, in lower-case hex.
+    pub digest_prefix: Option<String>,
+    pub limit: u32,
+    pub with_content: bool,
+}
+
+/// A content by its digest; the bytes are missing when they were lost or damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub digest: Digest,
+    pub content: Option<Vec<u8>>,
+}
+
+/// A schedule as it was at some moment, and as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastState {
+    pub id: ScheduleId,
+    /// When its first revision was made.
+    pub known_since: Millis,
+    /// It had been there before its first revision.
+    pub is_begun_late: bool,
+    /// The revision that was in force; `None` when there was none yet.
+    pub number: Option<i64>,
+    /// `None` when there was no schedule.
+    pub then: Option<Version>,
+    pub now: Option<Version>,
 }
 
 /// What a transaction of changes left behind.
@@ -346,7 +408,8 @@ pub struct AuditCounts {
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
 pub trait Store: Send + Sync {
-    /// Applies all changes, their audit entries and the intent, or none of it.
+    /// Applies all changes, their audit entries and the intent, or none of it. A change that brings
+    /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
     /// Appends audit entries that go with no change.
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
@@ -379,6 +442,9 @@ pub trait Store: Send + Sync {
     /// The head the store last wrote down.
     fn audit_head(&self) -> StoreFuture<'_, Head>;
     fn schedule(&self, id: ScheduleId) -> StoreFuture<'_, Option<ScheduleRow>>;
+    fn revisions(&self, query: RevisionQuery) -> StoreFuture<'_, Vec<Revision>>;
+    /// Every schedule there ever was, as it was at `at` and as it is, in order of their names.
+    fn fleet_at(&self, at: Millis) -> mpsc::Receiver<StoreResult<Vec<PastState>>>;
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>>;
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>>;
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>>;

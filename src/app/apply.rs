@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::App;
-use crate::adapters::store::{Applied, Change, ChangeKind, Intent, Put, StoreResult};
+use crate::adapters::store::{Applied, Author, Change, ChangeKind, Intent, Put, StoreResult};
 use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
@@ -152,7 +152,8 @@ fn change(plan: Planned) -> Change {
         Effect::Put(put) => ChangeKind::Put(put),
         Effect::Delete => ChangeKind::Delete,
     };
-    Change { id: plan.id, kind, audit }
+    let by = Author { source: plan.caller.source, actor: plan.caller.actor, action_id: plan.action_id };
+    Change { id: plan.id, kind, by, audit }
 }
 
 fn operation_of(action: Action) -> &'static str {

@@ -2,6 +2,7 @@
 //! and `store_conformance!` makes one test of each check.
 
 pub(super) mod audit;
+pub(super) mod history;
 pub(super) mod lasting;
 pub(super) mod listing;
 pub(super) mod model;
@@ -12,7 +13,7 @@ pub(super) mod schedules;
 
 use tokio::sync::mpsc;
 
-use super::{Applied, Change, ChangeKind, Claim, Put, SharedStore, StoreResult, Trigger};
+use super::{Applied, Author, Change, ChangeKind, Claim, Put, SharedStore, StoreResult, Trigger};
 use crate::core::audit::{Draft, Verdict, Verifier, operation};
 use crate::core::model::{Digest, Millis, ScheduleId, Source};
 use crate::core::row::RowSpec;
@@ -37,6 +38,9 @@ macro_rules! store_conformance {
             schedules: what_is_put_is_read_back a_put_renews_the_row_and_keeps_its_history
                 a_lost_row_gets_its_key_again a_key_is_never_given_twice a_delete_leaves_nothing
                 changes_apply_together_or_not_at_all a_failure_undoes_only_itself stamps_are_remembered;
+            history: every_content_is_a_revision_once revisions_are_filtered_and_paged
+                a_deletion_is_a_revision_and_its_content_stays a_refused_change_leaves_no_revision
+                the_fleet_as_it_was_then;
             audit: entries_stand_and_fall_with_their_change the_chain_holds_under_concurrency
                 the_head_outlives_the_store filters_narrow_the_page pages_join_without_gap_or_repeat
                 counts_add_up;
@@ -96,7 +100,11 @@ fn row(interval_sec: u32, next_due: Option<Millis>) -> Put {
 }
 
 fn change(name: &str, kind: ChangeKind) -> Change {
-    Change { id: id(name), kind, audit: Vec::new() }
+    Change { id: id(name), kind, by: author("0190"), audit: Vec::new() }
+}
+
+fn author(action_id: &str) -> Author {
+    Author { source: Source::Api, actor: "zoe".into(), action_id: action_id.into() }
 }
 
 fn put(name: &str, interval_sec: u32, next_due: Option<Millis>) -> Change {

@@ -2,6 +2,7 @@
 //! moves the write-ahead log into the database while nobody waits for it.
 
 mod checkpoint;
+mod history;
 mod lock;
 mod read;
 mod write;
@@ -23,7 +24,10 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 1] = [M::up(include_str!("../../../migrations/sqlite/001_initial.sql"))];
+const MIGRATIONS: [M<'static>; 2] = [
+    M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
+    M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
+];
 
 /// Readers kept open when idle; more are opened under load.
 const IDLE_READERS: usize = 4;
@@ -307,6 +311,16 @@ impl Store for SqliteStore {
 
     fn schedule(&self, id: ScheduleId) -> StoreFuture<'_, Option<ScheduleRow>> {
         self.answer_now("read a schedule", |connection| read::schedule(connection, &id))
+    }
+
+    fn revisions(&self, query: RevisionQuery) -> StoreFuture<'_, Vec<Revision>> {
+        self.answer_later("read revisions", move |connection| history::revisions(connection, &query))
+    }
+
+    fn fleet_at(&self, at: Millis) -> mpsc::Receiver<StoreResult<Vec<PastState>>> {
+        self.stream("read the fleet as it was", move |connection, hand_over| {
+            history::fleet_at(connection, at, hand_over)
+        })
     }
 
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>> {

@@ -16,12 +16,12 @@ use crate::core::model::{Digest, Millis, Resource, ScheduleId};
 use crate::core::row::{Fingerprint, RowSpec, row_fingerprint};
 
 /// Takes a batch; false when nobody wants more.
-type HandOver<'a, T> = &'a mut dyn FnMut(Vec<T>) -> bool;
+pub(super) type HandOver<'a, T> = &'a mut dyn FnMut(Vec<T>) -> bool;
 
 const BATCH: usize = 1024;
 
 /// Reads all rows of a statement in batches.
-fn scan<T>(
+pub(super) fn scan<T>(
     mut rows: rusqlite::Rows<'_>,
     mut read: impl FnMut(&Row<'_>) -> Result<Option<T>>,
     hand_over: HandOver<'_, T>,
@@ -308,7 +308,7 @@ pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> 
         wal_bytes: size(&with_suffix(path, "-wal")),
         ..StoreFacts::default()
     };
-    for table in ["schedules", "runs", "records", "audit", "intents", "problems", "brakes"] {
+    for table in ["schedules", "revisions", "contents", "runs", "records", "audit", "intents", "problems", "brakes"] {
         let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?;
         facts.rows.insert(table.to_owned(), u64::try_from(count).unwrap_or(0));
     }

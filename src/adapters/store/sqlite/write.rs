@@ -2,6 +2,7 @@
 
 use rusqlite::Result;
 
+use super::history;
 use super::writer::Work;
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
@@ -13,8 +14,17 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
     let mut applied = Applied::default();
     for change in changes {
         applied.rows.push(match change.kind {
-            ChangeKind::Put(put) => put_schedule(work, &change.id, &put, now)?,
-            ChangeKind::Delete => delete_schedule(work, &change.id)?,
+            ChangeKind::Put(put) => {
+                let row = put_schedule(work, &change.id, &put, now)?;
+                history::add_revision(work, &change.id, &change.by, Some(put.digest), now)?;
+                row
+            }
+            ChangeKind::Delete => {
+                history::keep_deleted(work, &change.id)?;
+                let row = delete_schedule(work, &change.id)?;
+                history::add_revision(work, &change.id, &change.by, None, now)?;
+                row
+            }
             ChangeKind::Note => 0,
         });
         applied.seqs.extend(work.append(change.audit, now)?);
@@ -56,6 +66,7 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
         "UPDATE schedules SET interval_sec = ?4, cron = ?5, timezone = ?6, paused = ?7, pause_reason = ?8, spec = ?9,
                 fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14
          WHERE id = ?1 AND connector = ?2 AND tenant = ?3";
+    history::keep_displaced(work, row, put.digest)?;
     Ok(write_schedule(work, UPDATE, row, id, put, now)? > 0)
 }
 

@@ -1,7 +1,7 @@
 //! Opening: alone, not over what is newer or no store at all, and copies that leave the original be.
 
 use super::*;
-use crate::core::model::{Connector, Digest, ScheduleSpec};
+use crate::core::model::{Connector, Digest, ScheduleSpec, Source};
 
 fn refused(path: &Path) -> StoreError {
     SqliteStore::open(path).err().expect("this cannot be opened")
@@ -24,7 +24,7 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     place.shell().pragma_update(None, "user_version", 99).unwrap();
     for _ in 0..2 {
         let error = refused(&place.path());
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error}");
     }
 }
 
@@ -130,10 +130,11 @@ async fn a_row_damaged_by_hand_shows_as_changed_and_hides_no_other() {
     }
 }
 
-fn put(name: &str) -> Change {
+pub(super) fn put(name: &str) -> Change {
     let spec = RowSpec::of(&ScheduleSpec { interval_sec: Some(300), ..ScheduleSpec::default() });
     let content = b"interval_sec: 300\n".to_vec();
     let fingerprint = spec.fingerprint();
     let put = Put { row: None, spec, fingerprint, digest: Digest::of(&content), content, stamp: 0, next_due: Some(1) };
-    Change { id: name.parse().unwrap(), kind: ChangeKind::Put(Box::new(put)), audit: Vec::new() }
+    let by = Author { source: Source::File, actor: "unknown".into(), action_id: "0190".into() };
+    Change { id: name.parse().unwrap(), kind: ChangeKind::Put(Box::new(put)), by, audit: Vec::new() }
 }

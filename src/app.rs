@@ -10,6 +10,7 @@ mod blocking;
 mod brake;
 mod convergence;
 mod diff;
+mod merge;
 mod mutate;
 mod pass;
 mod reading;
@@ -30,7 +31,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 pub use diff::offline_diff;
-pub use error::AppError;
+pub use error::{AppError, Stale};
 pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
 pub use runs::RunNow;
@@ -77,6 +78,9 @@ pub struct App {
     ready: AtomicBool,
     /// When the dispatcher last came round.
     dispatcher_seen: AtomicI64,
+    /// What a test lets happen between a mutation's commit and its exchange.
+    #[cfg(test)]
+    before_exchange: tests::Hook,
 }
 
 impl App {

@@ -362,6 +362,9 @@ pub struct Remembered {
     pub answer: String,
 }
 
+/// How long an answer is kept: a day.
+pub const ANSWER_TTL_MS: Millis = 86_400_000;
+
 /// Counts over the whole fleet, for analytics.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FleetCounts {
@@ -449,7 +452,8 @@ pub trait Store: Send + Sync {
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>>;
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>>;
     fn brakes(&self) -> StoreFuture<'_, Vec<Brake>>;
-    fn answer(&self, key: String) -> StoreFuture<'_, Option<Remembered>>;
+    /// The answer given under the key within the last day.
+    fn answer(&self, key: String, now: Millis) -> StoreFuture<'_, Option<Remembered>>;
     fn facts(&self) -> StoreFuture<'_, StoreFacts>;
     fn fleet_counts(&self) -> StoreFuture<'_, FleetCounts>;
     fn tenant_counts(&self, tenant: String) -> StoreFuture<'_, Vec<TenantCounts>>;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::adapters::source::SourceError;
 use crate::adapters::store::StoreError;
-use crate::core::desired::FieldError;
+use crate::core::desired::{FieldConflict, FieldError};
 use crate::core::model::ScheduleId;
 
 /// Each variant is one kind of answer; nothing was changed unless it says so.
@@ -17,14 +17,10 @@ pub enum AppError {
     #[error("{0}")]
     Forbidden(String),
     #[error("the schedule has changed since the version that If-Match names")]
-    PreconditionFailed {
-        /// The tag of the file as it is now; empty when there is none.
-        current_etag: String,
-        /// The file as written now.
-        current: Value,
-        /// The caller's change on top of it, when it can be merged.
-        proposal: Option<Value>,
-    },
+    PreconditionFailed(Box<Stale>),
+    /// Somebody else changed the same fields at the same moment.
+    #[error("{detail}")]
+    Contested { detail: String, conflicts: Vec<FieldConflict> },
     #[error("{detail}")]
     Conflict { detail: String, suggestion: Option<String> },
     #[error("{detail}")]
@@ -35,6 +31,23 @@ pub enum AppError {
     Store(StoreError),
     #[error("{0}")]
     Source(SourceError),
+}
+
+/// What a caller whose version is out of date needs to decide anew. Each value is the document as
+/// written; null where there is none, where it is not known, or where it is not valid.
+#[derive(Clone, Debug, Default)]
+pub struct Stale {
+    /// The version that the caller's tag stands for, if it is still known.
+    pub base: Value,
+    /// The caller's change applied to `base`; the change alone where that is not known.
+    pub yours: Value,
+    /// The tag of the file as it is now; empty when there is none.
+    pub current_etag: String,
+    pub current: Value,
+    /// The caller's change on top of `current`, when it can be merged.
+    pub proposal: Value,
+    /// Fields that both changed; the proposal has the caller's values there.
+    pub conflicts: Vec<FieldConflict>,
 }
 
 impl From<StoreError> for AppError {

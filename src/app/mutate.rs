@@ -7,13 +7,13 @@ use super::App;
 use super::apply::{Effect, Planned, command_center, draft, new_action_id};
 use super::blocking::blocking;
 use super::error::AppError;
+use super::merge::{check_together, work_out};
 use super::reading::stamp;
 use super::reconcile::Tally;
 use super::views::{MutationAnswer, ScheduleStatus};
 use crate::adapters::source::{FileStat, SourceError, Swap};
 use crate::adapters::store::{Applied, Intent, ScheduleRow};
 use crate::core::audit::operation;
-use crate::core::desired::{self, EditError, FieldError};
 use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
 use crate::core::plan::{self, Action, Desired, Observed, Step, diff};
 
@@ -51,46 +51,76 @@ pub struct Mutation {
 }
 
 /// A schedule's file as the mutation found it.
-struct Base {
-    content: Option<Vec<u8>>,
-    digest: Option<Digest>,
+pub(super) struct Base {
+    pub content: Option<Vec<u8>>,
+    pub digest: Option<Digest>,
     /// The stat it was read under.
     stat: Option<FileStat>,
 }
 
 /// The edit worked out: the file's new bytes and what they mean; `None` deletes.
-struct Outcome {
-    content: Option<Vec<u8>>,
-    spec: Option<ScheduleSpec>,
+pub(super) struct Outcome {
+    pub content: Option<Vec<u8>>,
+    pub spec: Option<ScheduleSpec>,
+}
+
+/// How often a change is made again on top of what an editor saved at the same moment.
+const TRIES: usize = 4;
+
+fn outrun(id: &ScheduleId) -> String {
+    format!("{} was changed by somebody else at the same moment; their version stays", id.file())
 }
 
 impl App {
     /// Carries out one mutation. An `Ok` survives a crash; with an error nothing has changed.
+    ///
+    /// An editor who saves between the reading and the exchange wins, and the change is tried again on
+    /// top of theirs, unless both changed the same field.
     pub async fn mutate(&self, mutation: Mutation) -> Result<MutationAnswer, AppError> {
         self.wait_for_git().await?;
         let _shared = self.gate.read().await;
         let _lane = self.lanes.enter(&mutation.id).await;
-        let base = self.read_base(&mutation.id)?;
-        check_precondition(&mutation, &base)?;
-        let row = self.settled_row(&mutation.id, &base).await?;
-        let outcome = work_out(&mutation, &base)?;
-        check_access(&mutation, row.as_ref(), outcome.spec.as_ref())?;
+        let mut first: Option<Base> = None;
+        for _ in 0..TRIES {
+            let base = self.read_base(&mutation.id)?;
+            self.check_precondition(&mutation, &base).await?;
+            if let Some(first) = &first {
+                check_together(&mutation, first, &base)?;
+            }
+            if let Some(answer) = self.attempt(&mutation, &base).await? {
+                return Ok(answer);
+            }
+            first.get_or_insert(base);
+        }
+        Err(AppError::Conflict { detail: outrun(&mutation.id), suggestion: None })
+    }
+
+    /// One try of a mutation on the file as it was read. `None` when somebody else was quicker; what
+    /// was written in the store is then taken back.
+    async fn attempt(&self, mutation: &Mutation, base: &Base) -> Result<Option<MutationAnswer>, AppError> {
+        let row = self.settled_row(&mutation.id, base).await?;
+        let outcome = work_out(mutation, base)?;
+        check_access(mutation, row.as_ref(), outcome.spec.as_ref())?;
         if outcome.content == base.content && (row.is_some() || base.content.is_some()) {
             let status = self.status_of(&mutation.id).await?;
-            return Ok(answer(&mutation.id, status, new_action_id(), Vec::new()));
+            return Ok(Some(answer(&mutation.id, status, new_action_id(), Vec::new())));
         }
         let action_id = new_action_id();
-        let planned = self.plan_mutation(&mutation, &outcome, row.as_ref(), &action_id);
+        let planned = self.plan_mutation(mutation, &outcome, row.as_ref(), &action_id);
         let steps = planned.steps.clone();
         let after = row_after(&planned.effect, row.as_ref());
         let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone() };
         let applied = self.carry_out(vec![planned], Some(intent)).await?;
-        self.put_file(&mutation, &base, &outcome, row, &applied).await?;
+        #[cfg(test)]
+        self.before_exchange.run();
+        if !self.put_file(mutation, base, &outcome, row, &applied).await? {
+            return Ok(None);
+        }
         for step in &steps {
             self.metrics.local_action(mutation.id.tenant.as_str(), action_name(step.action));
         }
         let status = after.and_then(|row| self.status_from(&mutation.id, row));
-        Ok(answer(&mutation.id, status, action_id, applied.seqs))
+        Ok(Some(answer(&mutation.id, status, action_id, applied.seqs)))
     }
 
     /// Gives git five seconds to finish what it is doing.
@@ -168,7 +198,8 @@ impl App {
         Planned { id: id.clone(), steps, effect, caller, action_id: action_id.to_owned(), note }
     }
 
-    /// Exchanges the file. When somebody else was quicker, theirs stays and the change is taken back.
+    /// Exchanges the file. When somebody else was quicker, theirs stays, the change is taken back and
+    /// the answer is false.
     async fn put_file(
         &self,
         mutation: &Mutation,
@@ -176,19 +207,17 @@ impl App {
         outcome: &Outcome,
         row: Option<ScheduleRow>,
         applied: &Applied,
-    ) -> Result<(), AppError> {
+    ) -> Result<bool, AppError> {
         let id = &mutation.id;
         let swapped = self.source.swap_seen(id, base.digest.as_ref(), base.stat.as_ref(), outcome.content.as_deref());
         match swapped {
             Ok(Swap::Done(stat)) => {
                 self.file_is_in_place(id, applied.intent, stat);
-                Ok(())
+                Ok(true)
             }
             Ok(Swap::Moved(_)) => {
-                let detail =
-                    format!("{} was changed by somebody else at the same moment; their version stays", id.file());
-                self.take_back(id, row, applied, &detail).await?;
-                Err(AppError::Conflict { detail, suggestion: None })
+                self.take_back(id, row, applied, &outrun(id)).await?;
+                Ok(false)
             }
             Err(error) => {
                 self.take_back(id, row, applied, &error.to_string()).await?;
@@ -283,86 +312,6 @@ fn action_name(action: Action) -> &'static str {
         Action::Create | Action::Update => "schedule",
         other => other.as_str(),
     }
-}
-
-fn check_precondition(mutation: &Mutation, base: &Base) -> Result<(), AppError> {
-    let current = base.digest.map(Digest::to_hex);
-    let holds = match &mutation.if_match {
-        None => true,
-        Some(IfMatch::Any) => current.is_some(),
-        Some(IfMatch::Etags(tags)) => current.as_ref().is_some_and(|current| tags.contains(current)),
-    };
-    if holds {
-        return Ok(());
-    }
-    let written = |content: &Vec<u8>| desired::document_value(&mutation.id, content).unwrap_or(Value::Null);
-    let proposal = work_out(mutation, base).ok().and_then(|outcome| outcome.content.as_ref().map(written));
-    Err(AppError::PreconditionFailed {
-        current_etag: current.unwrap_or_default(),
-        current: base.content.as_ref().map_or(Value::Null, written),
-        proposal,
-    })
-}
-
-/// The file's new bytes: a minimal edit of what is there, or a new document.
-fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
-    let id = &mutation.id;
-    let patch = match &mutation.edit {
-        Edit::Merge(patch) => patch.clone(),
-        Edit::Pause { reason } => object(json!({"paused": true, "pause_reason": reason})),
-        Edit::Resume { .. } => object(json!({"paused": false, "pause_reason": null})),
-        Edit::Delete => return Ok(Outcome { content: None, spec: None }),
-    };
-    let content = match &base.content {
-        Some(content) => {
-            let before = desired::document_value(id, content).map_err(|found| unreadable(id, &found.message))?;
-            let patch = without_idle_resume(&before, patch, &mutation.edit);
-            let merged = desired::merged(&before, &patch);
-            let spec = desired::check_value(id, &merged).map_err(|wrong| {
-                // What is wrong with the file already is not the caller's to be blamed for.
-                match desired::check_value(id, &before) {
-                    Ok(_) => AppError::Invalid(wrong),
-                    Err(_) => unreadable(id, "it is not valid"),
-                }
-            })?;
-            // The edit has been read again and found to say exactly `merged`.
-            let content = desired::edit(id, content, &patch).map_err(refused)?;
-            return Ok(Outcome { content: Some(content), spec: Some(spec) });
-        }
-        None if matches!(mutation.edit, Edit::Merge(_)) => {
-            let merged = desired::merged(&json!({}), &patch);
-            desired::check_value(id, &merged).map_err(AppError::Invalid)?;
-            desired::new_document(&object(merged))
-        }
-        None => return Err(AppError::NotFound(id.clone())),
-    };
-    let parsed = desired::parse(id, &content);
-    let spec = parsed.spec.ok_or_else(|| {
-        let error = |found: desired::Diagnostic| FieldError { pointer: found.field, message: found.message };
-        AppError::Invalid(parsed.diagnostics.into_iter().map(error).collect())
-    })?;
-    Ok(Outcome { content: Some(content), spec: Some(spec) })
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    if let Value::Object(fields) = value { fields } else { Map::new() }
-}
-
-/// Resuming what is not paused writes no `paused: false` into a file that had no such key.
-fn without_idle_resume(before: &Value, mut patch: Map<String, Value>, edit: &Edit) -> Map<String, Value> {
-    if matches!(edit, Edit::Resume { .. }) && before.get("paused").is_none() {
-        patch.remove("paused");
-    }
-    patch
-}
-
-fn unreadable(id: &ScheduleId, message: &str) -> AppError {
-    let detail = format!("{} cannot be edited as it is: {message}; mend the file first", id.file());
-    AppError::Conflict { detail, suggestion: None }
-}
-
-fn refused(error: EditError) -> AppError {
-    AppError::Conflict { detail: error.to_string(), suggestion: Some(error.suggestion) }
 }
 
 /// Who may not change connections may neither bring one nor take one away.

@@ -19,9 +19,9 @@ use super::views::{
 use crate::adapters::source::SourceError;
 use crate::adapters::store::{ScheduleRow, StatusRow};
 use crate::core::audit::{Verdict, Verifier, operation};
-use crate::core::desired::document_value;
+use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
-use crate::core::model::{Caller, Connector, Millis, ScheduleId, Source};
+use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
 use crate::core::plan::{Action, Facet, Plan, Step};
 use crate::core::timing::{iso, seconds};
 
@@ -59,12 +59,13 @@ impl App {
     /// A schedule as written and as it runs.
     pub async fn schedule_view(&self, id: &ScheduleId) -> Result<ScheduleView, AppError> {
         let row = self.store.schedule(id.clone()).await?.ok_or_else(|| AppError::NotFound(id.clone()))?;
-        let written = match self.source.read(id) {
-            Ok(Some((_, content))) => document_value(id, &content).unwrap_or(Value::Null),
-            Ok(None) | Err(SourceError::TooLarge { .. } | SourceError::NotRegular { .. }) => Value::Null,
+        // The tag is that of the content shown, which a mutation's If-Match is held against.
+        let (written, etag) = match self.source.read(id) {
+            Ok(Some((_, content))) => (shown_value(id, &content), Digest::of(&content)),
+            Ok(None) | Err(SourceError::TooLarge { .. } | SourceError::NotRegular { .. }) => (Value::Null, row.digest),
             Err(error) => return Err(error.into()),
         };
-        let etag = row.digest.to_hex();
+        let etag = etag.to_hex();
         let effective = row.spec.spec().unwrap_or_default();
         let status = self.status_from(id, row);
         Ok(ScheduleView {

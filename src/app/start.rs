@@ -67,6 +67,8 @@ impl App {
             started: now,
             ready: AtomicBool::new(false),
             dispatcher_seen: AtomicI64::new(now),
+            #[cfg(test)]
+            before_exchange: super::tests::Hook::default(),
         })
     }
 

@@ -12,6 +12,26 @@ use crate::adapters::store::{AuditQuery, SqliteStore};
 use crate::app::mutate::{Edit, IfMatch, Mutation};
 use crate::core::model::{Caller, Source as Origin};
 
+mod concurrency;
+
+/// Something that a test lets happen once, at a chosen place.
+#[derive(Default)]
+pub(super) struct Hook(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
+
+impl Hook {
+    fn set(&self, deeds: Vec<Box<dyn FnOnce() + Send>>) {
+        *self.0.lock().unwrap() = deeds;
+    }
+
+    /// Does the next deed, if there is one.
+    pub fn run(&self) {
+        let next = { self.0.lock().unwrap().pop() };
+        if let Some(deed) = next {
+            deed();
+        }
+    }
+}
+
 const START: Millis = 1_800_000_000_000;
 
 struct World {
@@ -344,7 +364,7 @@ async fn a_mutation_that_cannot_be_made_changes_nothing() {
     let connection = json!({"connection": {"base_url": "http://127.0.0.1:1"}});
     assert!(matches!(world.mutate("acculynx/c", merge(connection)).await, Err(AppError::Forbidden(_))));
     let stale = Mutation { if_match: Some(IfMatch::Etags(vec!["00".into()])), ..mutation("noop/a", Edit::Delete) };
-    assert!(matches!(world.app.mutate(stale).await, Err(AppError::PreconditionFailed { .. })));
+    assert!(matches!(world.app.mutate(stale).await, Err(AppError::PreconditionFailed(_))));
     world.write("noop/a", "interval_sec: [\n");
     let refused = world.mutate("noop/a", Edit::Pause { reason: None }).await;
     assert!(matches!(refused, Err(AppError::Conflict { .. })), "{refused:?}");

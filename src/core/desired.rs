@@ -5,6 +5,7 @@ pub mod diagnostic;
 
 mod cadence;
 mod check;
+mod conflict;
 mod connection;
 mod edit;
 mod finding;
@@ -17,11 +18,12 @@ mod schema;
 mod tree;
 mod verify;
 
+pub use conflict::{FieldConflict, conflicts};
 pub use diagnostic::{Diagnostic, Severity};
 pub use edit::{EditError, Obstacle, edit};
 pub use frame::code_frame;
 pub use merge::merged;
-pub use parse::{FieldError, MAX_FILE_BYTES, Parsed, check_value, document_value, parse};
+pub use parse::{FieldError, MAX_FILE_BYTES, Parsed, check_value, document_value, parse, shown_value};
 pub use render::new_document;
 pub use schema::schedule_schema;
 

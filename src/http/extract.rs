@@ -182,7 +182,8 @@ pub fn takes_if_match(route: Route) -> Route {
             required: false,
             schema: json!({"type": "string"}),
         })
-        .fails(412, "The schedule has changed since: `current_etag`, `current` and a merged `proposal` say how.")
+        .fails(412, "The schedule has changed since: `base`, `yours`, `current` (`current_etag`), the merged `proposal` and the \
+             `conflicts` say how.")
 }
 
 /// Reads `If-Match`: `*`, or tags compared strongly, so that a weak one never matches.

@@ -76,7 +76,7 @@ async fn attempt(gate: &Gate, visit: &Visit, request: Request, next: Next) -> An
         let detail = "A request with this Idempotency-Key is still being carried out; ask again shortly";
         return Err(Problem::new(StatusCode::CONFLICT, "key-in-flight", "The request is under way", detail));
     };
-    if let Some(before) = gate.app.store.answer(key.clone()).await? {
+    if let Some(before) = gate.app.store.answer(key.clone(), gate.app.clock.now()).await? {
         return if before.request == fingerprint { replay(&before) } else { Err(reused()) };
     }
     let response = next.run(request).await;

@@ -203,8 +203,15 @@ impl From<AppError> for Problem {
             AppError::Forbidden(detail) => {
                 Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail).because("forbidden")
             }
-            AppError::PreconditionFailed { current_etag, current, proposal } => {
-                stale(&current_etag, detail).with("current", current).with("proposal", proposal.unwrap_or(Value::Null))
+            AppError::PreconditionFailed(found) => stale(&found.current_etag, detail)
+                .with("base", found.base)
+                .with("yours", found.yours)
+                .with("current", found.current)
+                .with("proposal", found.proposal)
+                .with("conflicts", plain(&found.conflicts)),
+            AppError::Contested { detail, conflicts } => {
+                Problem::new(StatusCode::CONFLICT, "conflict", "The change conflicts with another", detail)
+                    .with("conflicts", plain(&conflicts))
             }
             AppError::Conflict { detail, suggestion } => {
                 let problem = Problem::new(
@@ -244,6 +251,11 @@ pub fn stale(current_etag: &str, detail: impl Into<String>) -> Problem {
     let problem = Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "The schedule has changed since", detail)
         .with("current_etag", current_etag);
     if current_etag.is_empty() { problem } else { problem.header(ETAG, &format!("\"{current_etag}\"")) }
+}
+
+/// A value that is plain data, as a member of a problem.
+fn plain(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 fn full(detail: String) -> Problem {
@@ -352,17 +364,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_stale_tag_shows_the_current_one() {
-        let error = AppError::PreconditionFailed {
+        let error = AppError::PreconditionFailed(Box::new(crate::app::Stale {
             current_etag: "ab12".into(),
             current: serde_json::json!({"interval_sec": 5}),
-            proposal: None,
-        };
+            ..crate::app::Stale::default()
+        }));
         let (status, headers, body) = read(error.into()).await;
         assert_eq!(status, 412);
         assert_eq!(headers[ETAG], "\"ab12\"");
         assert_eq!(body["current_etag"], "ab12");
         assert_eq!(body["current"]["interval_sec"], 5);
-        assert_eq!(body["proposal"], Value::Null);
+        for absent in ["base", "yours", "proposal"] {
+            assert_eq!(body.get(absent), Some(&Value::Null), "{absent}");
+        }
     }
 
     #[tokio::test]

@@ -44,7 +44,10 @@ pub fn routes() -> Vec<Route> {
     let operator = |route: Route| for_target(route.under("Schedules", "scheduler").needs(Role::Operator));
     let changes = |route: Route| {
         takes_if_match(operator(route.mutation()))
-            .fails(409, "The file cannot be edited safely; nothing was changed.")
+            .fails(
+                409,
+                "The file cannot be edited safely, or an editor changed the same field meanwhile (`conflicts`).",
+            )
             .fails(503, "Git or the disk is busy; try again after Retry-After seconds.")
             .fails(507, "The disk is full; nothing was changed.")
     };

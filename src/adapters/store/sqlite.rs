@@ -339,8 +339,8 @@ impl Store for SqliteStore {
         self.answer_now("read brakes", read::brakes)
     }
 
-    fn answer(&self, key: String) -> StoreFuture<'_, Option<Remembered>> {
-        self.answer_now("read a remembered answer", |connection| read::answer(connection, &key))
+    fn answer(&self, key: String, now: Millis) -> StoreFuture<'_, Option<Remembered>> {
+        self.answer_now("read a remembered answer", |connection| read::answer(connection, &key, now))
     }
 
     fn facts(&self) -> StoreFuture<'_, StoreFacts> {

@@ -106,6 +106,15 @@ pub fn document_value(id: &ScheduleId, bytes: &[u8]) -> Result<serde_json::Value
     Ok(root.map_or_else(|| serde_json::json!({}), |root| root.to_json()))
 }
 
+/// The document as written, for showing: null where it is not valid, since it may then hold a
+/// secret by mistake.
+pub fn shown_value(id: &ScheduleId, bytes: &[u8]) -> serde_json::Value {
+    match document_value(id, bytes) {
+        Ok(value) if parse(id, bytes).spec.is_some() => value,
+        _ => serde_json::Value::Null,
+    }
+}
+
 /// The one document of a text, or what is in the way of reading it.
 pub(super) fn document(text: &str) -> Result<Option<Node<'_>>, Finding> {
     let Loaded { root, mut findings, .. } = tree::load(text);

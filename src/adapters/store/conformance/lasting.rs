@@ -28,7 +28,7 @@ pub async fn everything_outlives_the_store(site: &impl Site) {
     let found = store.schedule(id("noop/a")).await.unwrap().unwrap();
     assert_eq!((found.row, found.next_due, found.last.ok, found.last.stats), (row, Some(NOW), Some(true), stats));
     assert_eq!(store.bookmark(id("noop/a"), Resource::Jobs).await.unwrap(), Some(serde_json::json!(5)));
-    assert_eq!(store.answer("k".into()).await.unwrap().unwrap().answer, "a");
+    assert_eq!(store.answer("k".into(), NOW).await.unwrap().unwrap().answer, "a");
     assert_eq!(store.brakes().await.unwrap(), [brake]);
     let counts = store.fleet_counts().await.unwrap();
     assert_eq!((counts.schedules, counts.runs_ok, counts.records, counts.audit_entries), (1, 1, 1, 1));

@@ -79,14 +79,16 @@ pub async fn intents_stand_in_order_until_forgotten(site: &impl Site) {
 pub async fn answers_are_remembered_and_expire(site: &impl Site) {
     let store = site.open();
     let remembered = |answer: &str| Remembered { request: Digest::of(b"request"), answer: answer.to_owned() };
-    let answer = async |key: &str| store.answer(key.into()).await.unwrap().map(|found| (found.request, found.answer));
-    assert_eq!(answer("k").await, None);
+    let found = |found: Remembered| (found.request, found.answer);
+    let answer = async |key: &str, now| store.answer(key.into(), now).await.unwrap().map(found);
+    assert_eq!(answer("k", NOW).await, None);
     store.remember_answer("k".into(), remembered("{}"), NOW).await.unwrap();
-    assert_eq!(answer("k").await, Some((Digest::of(b"request"), "{}".to_owned())));
+    assert_eq!(answer("k", NOW).await, Some((Digest::of(b"request"), "{}".to_owned())));
     let hour = 3_600_000;
     store.remember_answer("l".into(), remembered("l"), NOW + 23 * hour).await.unwrap();
-    assert!(answer("k").await.is_some(), "a retry a day later at most still finds it");
+    assert!(answer("k", NOW + 24 * hour).await.is_some(), "a retry a day later at most still finds it");
+    assert_eq!(answer("k", NOW + 24 * hour + 1).await, None, "also when nobody has cleared it away");
     store.remember_answer("m".into(), remembered("m"), NOW + 25 * hour).await.unwrap();
-    assert_eq!(answer("k").await, None);
-    assert!(answer("l").await.is_some() && answer("m").await.is_some());
+    assert_eq!(answer("k", NOW).await, None);
+    assert!(answer("l", NOW + 25 * hour).await.is_some() && answer("m", NOW + 25 * hour).await.is_some());
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::with_suffix;
 use crate::adapters::store::{
-    AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, OpenRun, Problem, Remembered,
-    ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
+    ANSWER_TTL_MS, AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, OpenRun, Problem,
+    Remembered, ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
 };
 use crate::core::audit::{Entry, Head, operation};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
@@ -291,10 +291,10 @@ pub(super) fn brakes(connection: &Connection) -> Result<Vec<Brake>> {
     rows.collect()
 }
 
-pub(super) fn answer(connection: &Connection, key: &str) -> Result<Option<Remembered>> {
+pub(super) fn answer(connection: &Connection, key: &str, now: Millis) -> Result<Option<Remembered>> {
     connection
-        .prepare_cached("SELECT request, answer FROM answers WHERE key = ?1")?
-        .query_row([key], |row| Ok(Remembered { request: digest(row, 0)?, answer: row.get(1)? }))
+        .prepare_cached("SELECT request, answer FROM answers WHERE key = ?1 AND created_ms >= ?2")?
+        .query_row((key, now - ANSWER_TTL_MS), |row| Ok(Remembered { request: digest(row, 0)?, answer: row.get(1)? }))
         .optional()
 }
 

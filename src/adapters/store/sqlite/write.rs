@@ -6,7 +6,8 @@ use super::history;
 use super::writer::Work;
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
-    Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Put, Remembered,
+    ANSWER_TTL_MS, Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Put,
+    Remembered,
 };
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
 
@@ -287,9 +288,6 @@ pub(super) fn put_brake(work: &mut Work<'_>, brake: &Brake) -> Result<()> {
     )
     .map(|_| ())
 }
-
-/// Answers are kept for a day.
-const ANSWER_TTL_MS: Millis = 86_400_000;
 
 pub(super) fn remember_answer(work: &mut Work<'_>, key: &str, remembered: &Remembered, now: Millis) -> Result<()> {
     work.execute("DELETE FROM answers WHERE created_ms < ?1", [now - ANSWER_TTL_MS])?;

@@ -33,7 +33,7 @@ CREATE TABLE timers (
 
 -- One row a claimed slot: the unique key is what keeps a slot from running twice.
 CREATE TABLE runs (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  id INTEGER PRIMARY KEY,
   schedule TEXT NOT NULL,
   nominal_ms INTEGER NOT NULL,
   trigger TEXT NOT NULL,

@@ -135,19 +135,17 @@ fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
 pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Option<Claimed>>> {
     let mut granted = Vec::with_capacity(claims.len());
     for claim in claims {
+        let run = work.new_run();
         let taken = work.execute(
-            "INSERT OR IGNORE INTO runs (schedule, nominal_ms, trigger, state, term, started_ms)
-             VALUES (?1, ?2, ?3, 'running', ?4, ?5)",
-            (claim.id.to_string(), claim.nominal, claim.trigger.as_str(), work.term, now),
+            "INSERT OR IGNORE INTO runs (id, schedule, nominal_ms, trigger, state, term, started_ms)
+             VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6)",
+            (run, claim.id.to_string(), claim.nominal, claim.trigger.as_str(), work.term, now),
         )?;
-        let run = (taken > 0).then(|| work.last_insert_rowid());
         if let Some(advance) = &claim.advance {
             move_timer(work, advance)?;
         }
-        granted.push(match run {
-            Some(run) => Some(Claimed { run, seqs: work.append(claim.audit, now)? }),
-            None => None,
-        });
+        let granted_run = if taken > 0 { Some(Claimed { run, seqs: work.append(claim.audit, now)? }) } else { None };
+        granted.push(granted_run);
     }
     Ok(granted)
 }

@@ -68,6 +68,7 @@ pub(super) struct Work<'a> {
 struct Keys {
     schedule: i64,
     intent: i64,
+    run: i64,
 }
 
 impl Work<'_> {
@@ -101,6 +102,12 @@ impl Work<'_> {
         self.keys.intent
     }
 
+    /// A key for a run.
+    pub(super) fn new_run(&mut self) -> i64 {
+        self.keys.run += 1;
+        self.keys.run
+    }
+
     /// The highest key of a deleted schedule is kept, so that it is not given again after a restart.
     pub(super) fn retire_row(&mut self, row: i64) -> rusqlite::Result<()> {
         self.keys.schedule = self.keys.schedule.max(row);
@@ -110,10 +117,6 @@ impl Work<'_> {
             (self.keys.schedule.to_string(), row),
         )?;
         Ok(())
-    }
-
-    pub(super) fn last_insert_rowid(&self) -> i64 {
-        self.connection.last_insert_rowid()
     }
 
     /// Appends to the chain; returns the entries' sequence numbers.
@@ -336,10 +339,10 @@ fn next_term(connection: &Connection) -> rusqlite::Result<i64> {
 
 fn read_keys(connection: &Connection) -> rusqlite::Result<Keys> {
     connection.query_row(
-        "SELECT ifnull((SELECT max(id) FROM intents), 0), max(ifnull((SELECT max(id) FROM schedules), 0), ifnull((SELECT max(id) FROM timers), 0),
+        "SELECT ifnull((SELECT max(id) FROM intents), 0), ifnull((SELECT max(id) FROM runs), 0), max(ifnull((SELECT max(id) FROM schedules), 0), ifnull((SELECT max(id) FROM timers), 0),
                     ifnull((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'last_row'), 0))",
         [],
-        |row| Ok(Keys { intent: row.get(0)?, schedule: row.get(1)? }),
+        |row| Ok(Keys { intent: row.get(0)?, run: row.get(1)?, schedule: row.get(2)? }),
     )
 }
 

@@ -12,6 +12,7 @@ mod convergence;
 mod diff;
 mod merge;
 mod mutate;
+mod origins;
 mod pass;
 mod reading;
 mod reconcile;
@@ -68,6 +69,7 @@ pub struct App {
     /// One mutation a schedule at a time.
     lanes: Lanes,
     state: Mutex<state::State>,
+    work_tree: origins::WorkTree,
     runs: runs::RunTable,
     brakes: Mutex<Vec<Brake>>,
     /// Edits whose files are written but perhaps not yet on disk.

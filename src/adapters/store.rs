@@ -433,6 +433,8 @@ pub trait Store: Send + Sync {
     fn release_brake(&self, scope: String, draft: Draft, now: Millis) -> StoreFuture<'_, Vec<i64>>;
     /// Drops intents whose files are known to be on disk.
     fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()>;
+    /// Remembers the commit at which a pass has seen everything.
+    fn note_commit(&self, commit: String) -> StoreFuture<'_, ()>;
     fn remember_answer(&self, key: String, remembered: Remembered, now: Millis) -> StoreFuture<'_, ()>;
 
     fn schedule_count(&self) -> StoreFuture<'_, usize>;
@@ -450,6 +452,8 @@ pub trait Store: Send + Sync {
     fn fleet_at(&self, at: Millis) -> mpsc::Receiver<StoreResult<Vec<PastState>>>;
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>>;
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>>;
+    /// The commit that was last noted.
+    fn noted_commit(&self) -> StoreFuture<'_, Option<String>>;
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>>;
     fn brakes(&self) -> StoreFuture<'_, Vec<Brake>>;
     /// The answer given under the key within the last day.

@@ -155,6 +155,8 @@ impl App {
         if base.digest.is_none() || base.digest == known {
             return Ok(row);
         }
+        self.git_busy().await;
+        self.look_for_commits().await;
         let mut tally = Tally::default();
         self.reconcile(vec![id.clone()], &mut tally).await?;
         self.settle_pauses(tally.pauses).await?;

@@ -23,6 +23,9 @@ use crate::core::timing::iso;
 /// Two scans this far apart must agree on a file's absence before its schedule is deleted.
 const SECOND_SCAN_MS: Millis = 2_000;
 
+/// How long git is given to move HEAD after it has written its index.
+const SETTLING: Duration = Duration::from_millis(60);
+
 /// How long to wait before the second scan.
 pub const SECOND_SCAN: Duration = Duration::from_millis(2_020);
 
@@ -67,16 +70,28 @@ impl App {
         if let Some(busy) = self.git_busy().await {
             return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
         }
+        let head = self.look_for_commits().await;
         self.look_for_foreign_changes().await?;
         let scan = self.scan().await;
+        if let Some(busy) = self.git_moved_from(head.as_deref()).await {
+            return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
+        }
         let report = self.settle_scan(scan, confirm).await?;
+        self.pass_at(head).await?;
         Ok(self.finish_pass(report, started, clock))
     }
 
     /// The pass of a start, over a scan made while the rows were loaded.
     pub(super) async fn first_pass(&self, scan: Scan) -> Result<PassReport, AppError> {
         let (started, clock) = (self.clock.now(), std::time::Instant::now());
+        if let Some(busy) = self.git_busy().await {
+            // What ran before runs on; the reconciler looks again until git is done.
+            self.pass_wanted.notify_one();
+            return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
+        }
+        let head = self.look_for_commits().await;
         let report = self.settle_scan(scan, None).await?;
+        self.pass_at(head).await?;
         Ok(self.finish_pass(report, started, clock))
     }
 
@@ -119,9 +134,23 @@ impl App {
     /// Why git must be left alone for now, if so.
     pub(super) async fn git_busy(&self) -> Option<String> {
         let source = self.source.clone();
-        let (busy, head) = blocking(move || (source.git_busy(), source.git_head())).await.unwrap_or_default();
+        let look = move || (source.git_busy(), source.git_settling(), source.git_head());
+        let (mut busy, settling, mut head) = blocking(look.clone()).await.unwrap_or_default();
+        if settling {
+            tokio::time::sleep(SETTLING).await;
+            (busy, _, head) = blocking(look).await.unwrap_or_default();
+        }
         self.state().commit = head;
         busy.map(|what| format!("git is at work in the desired directory ({what}); waiting until it is done"))
+    }
+
+    /// Why what was listed since HEAD stood at `head` must not be believed, if so.
+    async fn git_moved_from(&self, head: Option<&str>) -> Option<String> {
+        let busy = self.git_busy().await;
+        let moved = self.state().commit.as_deref() != head;
+        busy.or_else(|| {
+            moved.then(|| "git moved HEAD while the desired directory was listed; looking again".to_owned())
+        })
     }
 
     pub(super) async fn scan(&self) -> Scan {
@@ -282,14 +311,15 @@ impl App {
             diff: diff(spec.as_ref(), None),
             held: (unconfirmed && !foreign).then_some(HoldReason::Unconfirmed),
         };
-        Ok(Some(Planned {
+        let planned = Planned {
             id: id.clone(),
             steps: vec![step],
             effect: Effect::Delete,
             caller: file_edit(),
             action_id: new_action_id(),
             note: None,
-        }))
+        };
+        Ok(Some(planned.by(self.origin(id))))
     }
 
     /// Shows what is held; what is held anew, and not just until the second scan, is audited.

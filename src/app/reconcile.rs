@@ -51,7 +51,8 @@ impl App {
         if ids.is_empty() {
             return Ok(false);
         }
-        if self.git_busy().await.is_some() {
+        // A switch of branches is one change: it is planned as a whole.
+        if self.git_busy().await.is_some() || self.head_has_moved() {
             return Ok(true);
         }
         let _alone = self.gate.write().await;
@@ -162,7 +163,7 @@ impl App {
             // A false alarm, or a hold that is over.
             self.fleet().set_sync(glance.slot, Sync::Synced);
         }
-        Ok(planned)
+        Ok(planned.map(|plan| plan.by(self.origin(id))))
     }
 
     /// A row that drifted while its file is broken is put back to the last good version. Where that
@@ -262,8 +263,13 @@ impl App {
                 diagnostic.message
             );
         }
-        let detail = json!({"file": path, "diagnostics": problem.diagnostics});
-        let entry = draft(id, operation::FILE_INVALID, &file_edit(), &new_action_id(), detail);
+        let mut detail = json!({"file": path, "diagnostics": problem.diagnostics});
+        let origin = id.map(|id| self.origin(id));
+        if let Some(commit) = origin.as_ref().and_then(|origin| origin.commit.as_ref()) {
+            detail["commit"] = commit.as_str().into();
+        }
+        let caller = origin.map_or_else(file_edit, |origin| origin.caller);
+        let entry = draft(id, operation::FILE_INVALID, &caller, &new_action_id(), detail);
         self.store.put_problem(problem.clone(), vec![entry], now).await?;
         self.metrics.event(operation::FILE_INVALID, "warning");
         self.state().problems.insert(path, problem);

@@ -61,6 +61,7 @@ impl App {
             gate: RwLock::new(()),
             lanes: Lanes::new(),
             state: Mutex::new(state::State::default()),
+            work_tree: super::origins::WorkTree::default(),
             brakes: Mutex::new(Vec::new()),
             unsynced: Mutex::new(Vec::new()),
             pass_wanted: Notify::new(),
@@ -104,6 +105,7 @@ impl App {
             }
         }
         *self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.store.brakes().await?;
+        self.work_tree.set_passed(self.store.noted_commit().await?);
         let problems = self.store.problems().await?;
         let invalid: Vec<ScheduleId> = problems
             .iter()

@@ -14,7 +14,7 @@ pub struct Reconciler {
 }
 
 /// How soon to look again when git or the directory keeps a pass waiting.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(100);
 
 /// How soon to look again after an error of the store.
 const BACKOFF: Duration = Duration::from_secs(5);

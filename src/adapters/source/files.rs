@@ -33,6 +33,9 @@ pub trait Files: Send + Sync {
     fn found(&self) -> io::Result<()>;
     fn git_busy(&self) -> Option<String>;
     fn git_head(&self) -> Option<String>;
+    fn git_settling(&self) -> bool {
+        false
+    }
 }
 
 impl Files for Source {
@@ -92,5 +95,9 @@ impl Files for Source {
 
     fn git_head(&self) -> Option<String> {
         self.git_head()
+    }
+
+    fn git_settling(&self) -> bool {
+        self.git_settling()
     }
 }

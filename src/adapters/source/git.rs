@@ -1,11 +1,20 @@
 //! What git is doing in the work tree around the desired directory, read from its files: no
-//! subprocess, and a few stats a call.
+//! subprocess, and a few stats a call. What only git itself can tell or do is asked of the program.
+
+mod origins;
+mod program;
+mod repo;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use origins::{Commit, Origins};
+pub use program::GitError;
+pub use repo::Repo;
+
 use super::Source;
+use crate::adapters::clock::Clock;
 
 /// Files and folders in the git directory that stand for an operation under way.
 const BUSY: [&str; 9] = [
@@ -20,14 +29,37 @@ const BUSY: [&str; 9] = [
     "BISECT_LOG",
 ];
 
+/// A lock this old has probably lost its owner.
+const STALE_MS: i64 = 60_000;
+
+/// How long after its index git may take to move HEAD.
+const SETTLING_MS: i64 = 50;
+
 /// How many symbolic references are followed to a commit.
 const MAX_REFS: usize = 5;
 
 impl Source {
     /// What git has under way (`MERGE_HEAD`, `index.lock`, …); `None` when nothing, or no work tree.
+    /// A lock that is older than any command lasts is named with its age and what to do about it.
     pub fn git_busy(&self) -> Option<String> {
         let git = self.git_dir()?;
-        BUSY.into_iter().find(|name| fs::symlink_metadata(git.join(name)).is_ok()).map(str::to_owned)
+        let (name, meta) =
+            BUSY.into_iter().find_map(|name| Some((name, fs::symlink_metadata(git.join(name)).ok()?)))?;
+        let age = age_ms(&meta).filter(|age| name.ends_with(".lock") && *age >= STALE_MS);
+        Some(age.map_or_else(
+            || name.to_owned(),
+            |age| {
+                let age = humantime::format_duration(Duration::from_secs(age.unsigned_abs() / 1000));
+                format!("{name} since {age}; if no git command runs there any more, one that crashed left it: remove {name} from the git directory")
+            },
+        ))
+    }
+
+    /// Whether git wrote its index a moment ago. It moves HEAD only after that, so that whoever looks
+    /// between the two takes the files of a commit for somebody's edits.
+    pub fn git_settling(&self) -> bool {
+        let index = self.git_dir().and_then(|git| fs::symlink_metadata(git.join("index")).ok());
+        index.and_then(|meta| age_ms(&meta)).is_some_and(|age| (0..SETTLING_MS).contains(&age))
     }
 
     /// The commit the work tree has checked out, in hex; `None` when there is none or it cannot be told.
@@ -69,6 +101,12 @@ pub(super) enum GitDir {
 
 /// How long it is believed that there is no work tree.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long ago a file was last written; negative when that lies ahead.
+fn age_ms(meta: &fs::Metadata) -> Option<i64> {
+    let written = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Clock::System.now() - i64::try_from(written.as_millis()).ok()?)
+}
 
 fn discover(root: &Path) -> Option<PathBuf> {
     let root = fs::canonicalize(root).ok()?;

@@ -2,6 +2,7 @@
 //! moves the write-ahead log into the database while nobody waits for it.
 
 mod checkpoint;
+mod git;
 mod history;
 mod lock;
 mod read;
@@ -276,6 +277,10 @@ impl Store for SqliteStore {
         })
     }
 
+    fn note_commit(&self, commit: String) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "remember a commit", move |work| git::note_commit(work, &commit))
+    }
+
     fn remember_answer(&self, key: String, remembered: Remembered, now: Millis) -> StoreFuture<'_, ()> {
         self.writer.submit(Lane::Mutation, "remember an answer", move |work| {
             write::remember_answer(work, &key, &remembered, now)
@@ -329,6 +334,10 @@ impl Store for SqliteStore {
 
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>> {
         self.answer_later("read promised edits", read::intents)
+    }
+
+    fn noted_commit(&self) -> StoreFuture<'_, Option<String>> {
+        self.answer_now("read the last commit seen", git::noted_commit)
     }
 
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>> {

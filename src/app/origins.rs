@@ -1,0 +1,125 @@
+//! Who stands behind an edited file: a commit's author where git brought it, else nobody known.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::App;
+use super::apply::{Planned, file_edit};
+use super::blocking::blocking;
+use super::error::AppError;
+use crate::adapters::source::{GitError, Origins, Repo};
+use crate::core::model::{Caller, ScheduleId, Source};
+
+/// Whose edit it is, and in which commit it stands.
+pub(super) struct Origin {
+    pub caller: Caller,
+    pub commit: Option<String>,
+}
+
+/// What is known of the work tree around the desired directory.
+#[derive(Default)]
+pub(super) struct WorkTree(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    repo: Option<Arc<Repo>>,
+    /// HEAD when a pass last saw everything.
+    passed: Option<String>,
+    /// What its last move brought.
+    origins: Arc<Origins>,
+}
+
+impl WorkTree {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// HEAD when a pass last saw everything.
+    pub fn passed(&self) -> Option<String> {
+        self.known().passed.clone()
+    }
+
+    pub fn set_passed(&self, head: Option<String>) {
+        self.known().passed = head;
+    }
+}
+
+impl App {
+    /// The work tree, opened when it is first needed and again when the directory leads elsewhere.
+    pub(super) async fn repo(&self) -> Result<Arc<Repo>, GitError> {
+        let known = self.work_tree.known().repo.clone();
+        let root = self.source.root().to_owned();
+        let opened = blocking(move || match known {
+            Some(repo) if repo.is_of(&root) => Ok(repo),
+            _ => Repo::open(&root).map(Arc::new),
+        });
+        let repo = opened.await.unwrap_or_else(|error| {
+            Err(GitError::Run { command: "rev-parse".to_owned(), reason: error.to_string() })
+        })?;
+        self.work_tree.known().repo = Some(repo.clone());
+        Ok(repo)
+    }
+
+    /// Does something with the work tree on a thread where it may block.
+    pub(super) async fn with_repo<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Repo) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let repo = self.repo().await?;
+        let done = blocking(move || work(&repo)).await;
+        done.unwrap_or_else(|error| Err(GitError::Run { command: String::new(), reason: error.to_string() }))
+    }
+
+    /// Finds out what HEAD's move since the last pass brought, if it moved. Returns HEAD.
+    pub(super) async fn look_for_commits(&self) -> Option<String> {
+        let head = self.state().commit.clone();
+        let passed = self.work_tree.passed();
+        let (Some(old), Some(new)) = (passed, head.clone()) else { return head };
+        if old == new {
+            return head;
+        }
+        let found = self.with_repo(move |repo| repo.origins(&old, &new)).await.unwrap_or_else(|error| {
+            tracing::warn!(component = "git", "cannot tell who committed the files that changed: {error}");
+            Origins::default()
+        });
+        self.work_tree.known().origins = Arc::new(found);
+        head
+    }
+
+    /// Whether HEAD is not where the last pass found it. Only as current as the last look.
+    pub(super) fn head_has_moved(&self) -> bool {
+        let head = self.state().commit.clone();
+        head.is_some() && head != self.work_tree.passed()
+    }
+
+    /// A pass has seen everything at `head`.
+    pub(super) async fn pass_at(&self, head: Option<String>) -> Result<(), AppError> {
+        if let Some(head) = head.filter(|head| self.work_tree.passed().as_ref() != Some(head)) {
+            self.store.note_commit(head.clone()).await?;
+            self.work_tree.set_passed(Some(head));
+        }
+        Ok(())
+    }
+
+    /// Whose edit the file of a schedule is, as it lies there now.
+    pub(super) fn origin(&self, id: &ScheduleId) -> Origin {
+        let unknown = Origin { caller: file_edit(), commit: None };
+        let origins = self.work_tree.known().origins.clone();
+        if origins.is_empty() {
+            return unknown;
+        }
+        let Ok(stat) = self.source.stat(id) else { return unknown };
+        origins.commit_of(&id.file(), stat.as_ref()).map_or(unknown, |commit| Origin {
+            caller: Caller { source: Source::Git, actor: commit.author.clone() },
+            commit: Some(commit.id.clone()),
+        })
+    }
+}
+
+impl Planned {
+    /// The plan in its author's name.
+    pub(super) fn by(mut self, origin: Origin) -> Planned {
+        self.caller = origin.caller;
+        self.note = origin.commit.map(|commit| ("commit", commit)).or(self.note);
+        self
+    }
+}

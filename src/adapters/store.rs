@@ -235,6 +235,7 @@ pub struct FleetRow {
     pub cron: Option<String>,
     pub timezone: Option<String>,
     pub paused: bool,
+    pub pause_until: Option<Millis>,
     /// Fingerprint of the columns as they are now.
     pub actual: Fingerprint,
     /// Fingerprint of the columns as they were last applied.
@@ -287,6 +288,7 @@ pub struct StatusRow {
     pub timezone: Option<String>,
     pub paused: bool,
     pub pause_reason: Option<String>,
+    pub pause_until: Option<Millis>,
     pub digest: Digest,
     pub next_due: Option<Millis>,
     pub last: LastRun,
@@ -420,6 +422,9 @@ pub trait Store: Send + Sync {
     fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<Claimed>>>;
     /// Moves timers without a run, e.g. past a slot that is skipped.
     fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()>;
+    /// Moves timers from the end of a pause to a slot, each with the entry that tells of it; where the
+    /// timer stands elsewhere by now, neither.
+    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()>;
     fn complete(&self, completion: Completion) -> StoreFuture<'_, ()>;
     /// Stores a page's records and its bookmark, and counts new, changed and unchanged ones.
     fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats>;

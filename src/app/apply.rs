@@ -8,7 +8,7 @@ use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
 use crate::core::plan::{Action, FieldChange, Step};
-use crate::core::row::{Fingerprint, RowSpec};
+use crate::core::row::{Fingerprint, RowSpec, is_asleep};
 
 /// What is to be done to one schedule, ready to be carried out.
 pub(super) struct Planned {
@@ -125,7 +125,7 @@ fn memo(plan: &Planned) -> Memo {
             interval_sec: put.spec.interval_sec,
             cron: put.spec.cron.clone(),
             timezone: put.spec.timezone.clone(),
-            paused: put.spec.paused,
+            paused: is_asleep(put.spec.paused, put.spec.pause_until, put.next_due),
             next_due: put.next_due,
         }),
     };

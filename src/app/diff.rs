@@ -19,7 +19,7 @@ use crate::core::desired::{Diagnostic, Severity, parse};
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
-use crate::core::row::fingerprint;
+use crate::core::row::{fingerprint, is_asleep};
 
 /// A directory's files, read as a whole.
 #[derive(Default)]
@@ -201,7 +201,7 @@ fn glance(row: &FleetRow) -> Glance {
         stamp: row.stamp,
         content: fingerprint(row.digest),
         applied: row.applied,
-        paused: row.paused,
+        paused: is_asleep(row.paused, row.pause_until, row.next_due),
         running: false,
         next_due: row.next_due,
         sync: Sync::Synced,

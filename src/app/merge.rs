@@ -6,8 +6,13 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::error::{AppError, Stale};
 use super::mutate::{Base, Edit, IfMatch, Mutation, Outcome};
+use crate::adapters::store::RevisionQuery;
 use crate::core::desired::{self, EditError, FieldConflict, FieldError, conflicts};
-use crate::core::model::{Digest, ScheduleId};
+use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
+use crate::core::timing::iso;
+
+/// A caller that names more has no one version in mind.
+const MAX_TAGS: usize = 4;
 
 impl App {
     /// A tag that is out of date is refused with all that the caller needs to decide anew.
@@ -25,13 +30,23 @@ impl App {
         Err(AppError::PreconditionFailed(Box::new(stale(mutation, base, known.as_deref()))))
     }
 
-    /// The content that one of the tags stands for, where the store still has it.
+    /// The content that one of the tags stands for, where the history still has it.
     async fn version(&self, id: &ScheduleId, tags: &[String]) -> Result<Option<Vec<u8>>, AppError> {
-        if tags.is_empty() {
-            return Ok(None);
+        for tag in tags.iter().take(MAX_TAGS) {
+            let query = RevisionQuery {
+                id: id.clone(),
+                before: None,
+                until: None,
+                digest_prefix: Some(tag.clone()),
+                limit: 1,
+                with_content: true,
+            };
+            let found = self.store.revisions(query).await?.pop();
+            if let Some(content) = found.filter(|_| tag.len() == 64).and_then(|revision| revision.content) {
+                return Ok(Some(content));
+            }
         }
-        let row = self.store.schedule(id.clone()).await?;
-        Ok(row.filter(|row| tags.contains(&Digest::of(&row.content).to_hex())).map(|row| row.content))
+        Ok(None)
     }
 }
 
@@ -105,12 +120,26 @@ fn together(
     refuse(&format!("was changed in the same field, {},", fields.join(", ")), found)
 }
 
+/// Nobody asks for a pause that is over already.
+pub(super) fn check_end(mutation: &Mutation, outcome: &Outcome, now: Millis) -> Result<(), AppError> {
+    let end = outcome.spec.as_ref().and_then(ScheduleSpec::pause_end);
+    match (&mutation.edit, end) {
+        (Edit::Pause { until: Some(_), .. }, Some(end)) if end <= now => {
+            let message = format!("{} has passed; it is {} now", iso(end), iso(now));
+            Err(AppError::Invalid(vec![FieldError { pointer: "/pause_until".to_owned(), message }]))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The change as a merge patch; `None` deletes.
 fn patch_of(edit: &Edit) -> Option<Map<String, Value>> {
     match edit {
         Edit::Merge(patch) => Some(patch.clone()),
-        Edit::Pause { reason } => Some(object(json!({"paused": true, "pause_reason": reason}))),
-        Edit::Resume { .. } => Some(object(json!({"paused": false, "pause_reason": null}))),
+        Edit::Pause { reason, until } => {
+            Some(object(json!({"paused": true, "pause_reason": reason, "pause_until": until})))
+        }
+        Edit::Resume { .. } => Some(object(json!({"paused": false, "pause_reason": null, "pause_until": null}))),
         Edit::Delete => None,
     }
 }

@@ -7,7 +7,7 @@ use super::App;
 use super::apply::{Effect, Planned, command_center, draft, new_action_id};
 use super::blocking::blocking;
 use super::error::AppError;
-use super::merge::{check_together, work_out};
+use super::merge::{check_end, check_together, work_out};
 use super::reading::stamp;
 use super::reconcile::Tally;
 use super::views::{MutationAnswer, ScheduleStatus};
@@ -24,6 +24,8 @@ pub enum Edit {
     Merge(Map<String, Value>),
     Pause {
         reason: Option<String>,
+        /// When the pause lifts by itself, as the file is to say it.
+        until: Option<String>,
     },
     Resume {
         reason: Option<String>,
@@ -100,6 +102,7 @@ impl App {
     async fn attempt(&self, mutation: &Mutation, base: &Base) -> Result<Option<MutationAnswer>, AppError> {
         let row = self.settled_row(&mutation.id, base).await?;
         let outcome = work_out(mutation, base)?;
+        check_end(mutation, &outcome, self.clock.now())?;
         check_access(mutation, row.as_ref(), outcome.spec.as_ref())?;
         if outcome.content == base.content && (row.is_some() || base.content.is_some()) {
             let status = self.status_of(&mutation.id).await?;
@@ -191,7 +194,7 @@ impl App {
             }
         };
         let note = match &mutation.edit {
-            Edit::Pause { reason: Some(reason) } | Edit::Resume { reason: Some(reason) } => {
+            Edit::Pause { reason: Some(reason), .. } | Edit::Resume { reason: Some(reason) } => {
                 Some(("reason", reason.clone()))
             }
             _ => None,

@@ -398,6 +398,7 @@ fn status_row(id: &ScheduleId, row: ScheduleRow) -> StatusRow {
         timezone: row.spec.timezone,
         paused: row.spec.paused,
         pause_reason: row.spec.pause_reason,
+        pause_until: row.spec.pause_until,
         digest: row.digest,
         next_due: row.next_due,
         last: row.last,
@@ -414,8 +415,10 @@ struct Doubts {
 }
 
 fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: Doubts, now: Millis) -> ScheduleStatus {
-    // The countdown comes from the number that fires, which is the timer's.
-    let next_due = glance.map_or(row.next_due, |glance| glance.next_due);
+    let paused = row.paused && row.pause_until.is_none_or(|end| now < end);
+    // The countdown comes from the number that fires, which is the timer's. A sleeper's timer lifts its pause.
+    let is_asleep = paused || glance.is_some_and(|glance| glance.paused);
+    let next_due = glance.map_or(row.next_due, |glance| glance.next_due).filter(|_| !is_asleep);
     let known = glance.map_or(Sync::Pending, |glance| glance.sync);
     let sync = if known == Sync::Synced && doubts.stale { Sync::Pending } else { known };
     let overdue = next_due.is_some_and(|due| now - due > 1000);
@@ -423,7 +426,7 @@ fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: 
         _ if doubts.braked => Some("brake"),
         Sync::Pending if doubts.stale => Some("stale"),
         Sync::Pending => Some("waiting"),
-        Sync::Synced if row.paused => Some("suspended"),
+        Sync::Synced if paused => Some("suspended"),
         _ if overdue => Some("overdue"),
         _ => None,
     };
@@ -431,7 +434,8 @@ fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: 
         interval_sec: row.interval_sec,
         cron: row.cron,
         timezone: row.timezone,
-        paused: row.paused,
+        paused,
+        pause_until: row.pause_until.filter(|_| paused).map(iso),
         pause_reason: row.pause_reason,
         last_run: row.last.ended.map(seconds),
         last_run_iso: row.last.ended.map(iso),

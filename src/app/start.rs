@@ -19,6 +19,7 @@ use crate::adapters::store::{Completion, FleetRow, Intent, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Member, Sync};
 use crate::core::model::{Digest, ImportStats, ScheduleId};
+use crate::core::row::is_asleep;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -99,7 +100,8 @@ impl App {
             let mut fleet = self.fleet();
             for row in batch? {
                 let slot = fleet.put(row.connector, &row.tenant, &loaded(&row));
-                if row.actual != row.applied {
+                let is_timed = row.next_due.is_some() || row.paused && row.pause_until.is_none();
+                if row.actual != row.applied || !is_timed {
                     fleet.set_sync(slot, Sync::Drifted);
                 }
             }
@@ -236,7 +238,7 @@ fn loaded(row: &FleetRow) -> Member<'_> {
         interval_sec: row.interval_sec,
         cron: row.cron.as_deref(),
         timezone: row.timezone.as_deref(),
-        paused: row.paused,
+        paused: is_asleep(row.paused, row.pause_until, row.next_due),
         next_due: row.next_due,
     }
 }

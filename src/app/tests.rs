@@ -15,6 +15,7 @@ use crate::app::mutate::{Edit, IfMatch, Mutation};
 use crate::core::model::{Caller, Source as Origin};
 
 mod concurrency;
+mod pauses;
 
 /// Something that a test lets happen once, at a chosen place.
 #[derive(Default)]
@@ -334,7 +335,7 @@ async fn absence_is_proven_before_anything_is_deleted() {
 async fn a_mutation_edits_the_file_and_keeps_its_comments() {
     let text = "# ours\ninterval_sec: 300 # five minutes\n";
     let world = World::new(&[("noop/a", text)]).await;
-    let answer = world.mutate("noop/a", Edit::Pause { reason: Some("roof".into()) }).await.unwrap();
+    let answer = world.mutate("noop/a", Edit::Pause { reason: Some("roof".into()), until: None }).await.unwrap();
     assert!(answer.schedules["a"].paused);
     assert_eq!(world.text("noop/a"), "# ours\ninterval_sec: 300 # five minutes\npaused: true\npause_reason: roof\n");
     world.mutate("noop/a", Edit::Resume { reason: None }).await.unwrap();
@@ -368,7 +369,7 @@ async fn a_mutation_that_cannot_be_made_changes_nothing() {
     let stale = Mutation { if_match: Some(IfMatch::Etags(vec!["00".into()])), ..mutation("noop/a", Edit::Delete) };
     assert!(matches!(world.app.mutate(stale).await, Err(AppError::PreconditionFailed(_))));
     world.write("noop/a", "interval_sec: [\n");
-    let refused = world.mutate("noop/a", Edit::Pause { reason: None }).await;
+    let refused = world.mutate("noop/a", Edit::Pause { reason: None, until: None }).await;
     assert!(matches!(refused, Err(AppError::Conflict { .. })), "{refused:?}");
     assert_eq!(world.text("noop/a"), "interval_sec: [\n");
     assert_eq!(world.status("noop/a").await.unwrap().interval_sec, Some(300));
@@ -380,7 +381,7 @@ async fn a_mutation_that_cannot_be_made_changes_nothing() {
 async fn an_edit_before_a_mutation_is_its_editors() {
     let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
     world.write("noop/a", "interval_sec: 60\n");
-    world.mutate("noop/a", Edit::Pause { reason: None }).await.unwrap();
+    world.mutate("noop/a", Edit::Pause { reason: None, until: None }).await.unwrap();
     assert_eq!(
         world.audit().await[1..],
         [
@@ -393,7 +394,7 @@ async fn an_edit_before_a_mutation_is_its_editors() {
 #[tokio::test]
 async fn a_promised_edit_reaches_its_file_after_a_crash() {
     let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
-    world.mutate("noop/a", Edit::Pause { reason: None }).await.unwrap();
+    world.mutate("noop/a", Edit::Pause { reason: None, until: None }).await.unwrap();
     world.mutate("noop/b", merge(json!({"interval_sec": 5}))).await.unwrap();
     // As after a crash between the commit and the exchange, and after a power cut.
     world.write("noop/a", "interval_sec: 300\n");

@@ -5,14 +5,22 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::App;
+use super::apply::{diff_value, draft, new_action_id};
 use crate::adapters::store::{Advance, Claim, Trigger};
+use crate::core::audit::{Draft, operation};
 use crate::core::fleet::Slot;
-use crate::core::model::{Millis, ScheduleId};
-use crate::core::timing::turn;
+use crate::core::model::{Caller, Millis, ScheduleId, Source};
+use crate::core::plan::FieldChange;
+use crate::core::timing::{iso, turn};
 
 /// Claims that share a transaction: large enough for a herd, small enough for the first to start soon.
 const BATCH: usize = 256;
+
+/// How long to wait before what the store could not do is tried again.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// The longest sleep, so that a step of the clock is noticed within a second.
 const NAP: Duration = Duration::from_secs(1);
@@ -21,6 +29,8 @@ const NAP: Duration = Duration::from_secs(1);
 pub struct DueBatch {
     claims: Vec<(Slot, Claim)>,
     skipped: Vec<(Slot, Advance)>,
+    /// Pauses whose end has come.
+    lifts: Vec<(Slot, Advance, Draft)>,
 }
 
 impl App {
@@ -40,10 +50,15 @@ impl App {
         }
         let now = self.clock.now();
         let due = fleet.take_due(now, BATCH);
-        let mut batch = DueBatch { claims: Vec::with_capacity(due.len()), skipped: Vec::new() };
+        let mut batch = DueBatch { claims: Vec::with_capacity(due.len()), skipped: Vec::new(), lifts: Vec::new() };
         for (slot, at) in due {
             let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
             let Some(Ok(rhythm)) = fleet.rhythm(slot) else { continue };
+            if glance.paused {
+                let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now) };
+                batch.lifts.push((slot, advance, lifted(&id, at)));
+                continue;
+            }
             let turn = turn(&rhythm, at, now);
             let advance = Advance { row: glance.row, from: at, to: turn.next };
             if let Some(reason) = self.skip_reason(&id, glance.running) {
@@ -76,7 +91,10 @@ impl App {
 
     /// Makes the claims durable and starts their runs. What cannot be claimed stays due.
     pub async fn dispatch(self: &Arc<Self>, batch: DueBatch) {
-        let DueBatch { claims, skipped } = batch;
+        let DueBatch { claims, skipped, lifts } = batch;
+        if !lifts.is_empty() {
+            self.lift(lifts).await;
+        }
         if !skipped.is_empty() {
             let advances = skipped.iter().map(|(_, advance)| *advance).collect();
             let moved = self.store.advance(advances).await;
@@ -104,6 +122,29 @@ impl App {
         }
     }
 
+    /// Ends pauses whose end has come: their timers go on to the next slot after now.
+    async fn lift(&self, lifts: Vec<(Slot, Advance, Draft)>) {
+        let entries = lifts.iter().map(|(_, advance, entry)| (*advance, entry.clone())).collect();
+        let done = self.store.lift(entries, self.clock.now()).await;
+        if let Err(error) = &done {
+            self.metrics.error();
+            tracing::error!(component = "acculynx-scheduler", %error, "could not lift pauses; trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+        let earliest = lifts.iter().filter_map(|(_, advance, _)| advance.to).min();
+        let mut fleet = self.fleet();
+        for (slot, advance, _) in lifts {
+            if done.is_ok() {
+                fleet.lift(slot, advance.from, advance.to);
+                self.metrics.event(operation::RESUMED, "info");
+            } else {
+                fleet.put_back(slot);
+            }
+        }
+        drop(fleet);
+        self.ring_for(if done.is_ok() { earliest } else { Some(Millis::MIN) });
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "microseconds of lateness")]
     fn note_lateness(&self, nominal: Millis) {
         let late_micros = self.clock.now_micros() - nominal * 1000;
@@ -113,7 +154,7 @@ impl App {
     /// After success the timers stand at their next slot; after a failure they are due again soon.
     async fn move_on(&self, advances: Vec<(Slot, Advance)>, done: bool) {
         if !done {
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            tokio::time::sleep(RETRY).await;
         }
         let earliest =
             advances.iter().filter_map(|(_, advance)| if done { advance.to } else { Some(advance.from) }).min();
@@ -132,6 +173,14 @@ impl App {
 
 impl DueBatch {
     pub fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.skipped.is_empty()
+        self.claims.is_empty() && self.skipped.is_empty() && self.lifts.is_empty()
     }
+}
+
+/// The entry that tells of a pause whose end has come.
+fn lifted(id: &ScheduleId, end: Millis) -> Draft {
+    let caller = Caller { source: Source::Scheduler, actor: "scheduler".to_owned() };
+    let diff = [FieldChange { field: "paused".to_owned(), from: true.into(), to: false.into() }];
+    let detail = json!({"diff": diff_value(&diff), "file": id.file(), "pause_until": iso(end)});
+    draft(Some(id), operation::RESUMED, &caller, &new_action_id(), detail)
 }

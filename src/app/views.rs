@@ -22,6 +22,9 @@ pub struct ScheduleStatus {
     pub timezone: Option<String>,
     pub paused: bool,
     pub pause_reason: Option<String>,
+    /// When the pause lifts by itself; only while it stands.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pause_until: Option<String>,
     /// End of the last run, epoch seconds.
     pub last_run: Option<f64>,
     pub last_run_iso: Option<String>,

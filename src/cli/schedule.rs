@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::client::{Request, route};
 use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs};
+use crate::adapters::clock::Clock;
 use crate::app::views::{MutationAnswer, RunNowAnswer, ScheduleStatus, ScheduleView};
+use crate::core::model::{MAX_MOMENT, Millis};
+use crate::core::timing::iso;
 
 /// What can be done to schedules.
 #[derive(Debug, Subcommand)]
@@ -32,8 +35,19 @@ pub(super) enum ScheduleCommand {
     /// Change a schedule's file, or make one; keys that are not named stay as they are.
     Set(SetArgs),
     /// Keep a schedule from running until it is resumed.
-    #[command(after_help = "Example:\n  command-center schedule pause peakpro --reason \"key is being rotated\"")]
-    Pause(ReasonArgs),
+    #[command(after_help = "Examples:
+  command-center schedule pause peakpro --reason \"key is being rotated\" --for 2h
+  command-center schedule pause peakpro --until 2026-12-01T08:00:00Z")]
+    Pause {
+        #[command(flatten)]
+        args: ReasonArgs,
+        /// When the pause lifts by itself: with its offset, or in the schedule's time zone.
+        #[arg(long, value_name = "TIME", conflicts_with = "length")]
+        until: Option<String>,
+        /// How long the pause lasts, such as 90m, 2h or 3days.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        length: Option<Duration>,
+    },
     /// Let a paused schedule run again.
     #[command(after_help = "Example:\n  command-center schedule resume peakpro")]
     Resume(ReasonArgs),
@@ -110,9 +124,13 @@ pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Resul
             mutate(Request::post(path, Value::Object(body)).if_match(args.if_match.as_deref()), &args.target, global)
                 .await
         }
-        ScheduleCommand::Pause(args) => {
+        ScheduleCommand::Pause { args, until, length } => {
             let path = route(args.target.connector.connector, "pause");
-            mutate(Request::post(path, args.body()), &args.target, global).await
+            let mut body = args.body();
+            if let Some(until) = until.or_else(|| length.map(|length| iso(end_of(length)))) {
+                body["pause_until"] = until.into();
+            }
+            mutate(Request::post(path, body), &args.target, global).await
         }
         ScheduleCommand::Resume(args) => {
             let path = route(args.target.connector.connector, "resume");
@@ -125,6 +143,11 @@ pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Resul
             mutate(request, &target, global).await
         }
     }
+}
+
+/// The moment that lies `length` from now.
+fn end_of(length: Duration) -> Millis {
+    Clock::System.now().saturating_add(Millis::try_from(length.as_millis()).unwrap_or(Millis::MAX)).min(MAX_MOMENT)
 }
 
 fn read_stdin() -> Result<String, CliError> {
@@ -198,6 +221,9 @@ fn state(status: &ScheduleStatus) -> String {
     }
     if status.paused {
         state.push_str(", paused");
+        if let Some(until) = &status.pause_until {
+            state.push_str(&format!(" until {until}"));
+        }
         if let Some(reason) = &status.pause_reason {
             state.push_str(&format!(": {reason}"));
         }

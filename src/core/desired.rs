@@ -11,6 +11,7 @@ mod edit;
 mod finding;
 mod frame;
 mod merge;
+mod moment;
 mod parse;
 mod render;
 mod scalar;

@@ -56,7 +56,7 @@ struct Entry {
     row: i64,
     /// Condensed stat of the file as last read; 0 where it must be read again.
     stamp: u64,
-    /// When the timer fires; `NEVER` while paused.
+    /// When the timer fires, or lifts a pause that has an end; `NEVER` while paused without one.
     due: Millis,
     name_at: u32,
     cadence: Cadence,
@@ -84,6 +84,7 @@ pub struct Member<'a> {
     pub interval_sec: Option<u32>,
     pub cron: Option<&'a str>,
     pub timezone: Option<&'a str>,
+    /// Asleep. With a due time, that is when its pause ends.
     pub paused: bool,
     pub next_due: Option<Millis>,
 }
@@ -231,6 +232,14 @@ impl Fleet {
         if self.entries.get(slot as usize).is_some_and(|entry| entry.due == from) {
             self.set_due(slot, to);
         }
+    }
+
+    /// Lifts a pause whose end has come, unless an edit has set it anew meanwhile.
+    pub fn lift(&mut self, slot: Slot, from: Millis, to: Option<Millis>) {
+        if let Some(entry) = self.entries.get_mut(slot as usize).filter(|entry| entry.due == from) {
+            entry.paused = false;
+        }
+        self.advance(slot, from, to);
     }
 
     /// The earliest due time; may be one that a schedule has outlived, which costs one idle wake-up.

@@ -257,6 +257,11 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 500))]
     pub pause_reason: Option<String>,
+    /// When the pause lifts by itself: a time with its offset (RFC 3339), or in the schedule's `timezone`. The file
+    /// stays as it is. Only with `paused: true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), example = "2026-12-01T08:00:00Z")]
+    pub pause_until: Option<String>,
     /// How to reach the source; the connector's defaults when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
@@ -267,6 +272,22 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
+
+impl ScheduleSpec {
+    /// When the pause lifts by itself, if it is paused and does.
+    pub fn pause_end(&self) -> Option<Millis> {
+        let text = self.pause_until.as_deref().filter(|_| self.paused)?;
+        chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())
+    }
+
+    /// Whether it is paused at `now`: a pause whose end has come counts as lifted.
+    pub fn is_paused_at(&self, now: Millis) -> bool {
+        self.paused && self.pause_end().is_none_or(|end| now < end)
+    }
+}
+
+/// The last moment that can be written: the end of the year 9999.
+pub const MAX_MOMENT: Millis = 253_402_300_799_999;
 
 /// The longest interval: a leap year.
 pub const MAX_INTERVAL_SEC: u32 = 31_622_400;

@@ -12,6 +12,7 @@ pub use guard::{Blast, GuardPolicy, HoldReason, guard};
 pub use render::{render_markdown, render_text};
 
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
+use crate::core::row::is_asleep;
 use crate::core::timing::Rhythm;
 
 /// What the desired directory says about one schedule.
@@ -158,17 +159,17 @@ fn plan_existing(
             steps.push(Step { id: id.clone(), action, diff, held: None });
         }
     };
-    let toggled = spec.paused != observed.spec.paused;
+    let toggled = spec.is_paused_at(now) != observed.spec.is_paused_at(now);
     if drifted {
-        let cadence_kept = same_cadence(spec, observed.spec);
+        let rest_kept = same_cadence(spec, observed.spec) && pause.is_empty();
         step(Action::Repair(Facet::Spec), other);
         step(Action::Repair(Facet::Pause), pause);
-        if cadence_kept && !toggled && next_due != observed.next_due {
+        if rest_kept && next_due != observed.next_due {
             step(Action::Repair(Facet::Timer), vec![due_change(observed.next_due, next_due)]);
         }
     } else if toggled {
         step(Action::Update, other);
-        step(if spec.paused { Action::Pause } else { Action::Resume }, pause);
+        step(if spec.is_paused_at(now) { Action::Pause } else { Action::Resume }, pause);
     } else {
         step(Action::Update, other.into_iter().chain(pause).collect());
     }
@@ -176,18 +177,24 @@ fn plan_existing(
 }
 
 /// The due time that belongs to `spec`: kept where it is still right, else the next slot after
-/// now, so that an edit or a resume never back-fills.
+/// now, so that an edit or a resume never back-fills. While a pause with an end stands, its end.
 fn next_due(id: &ScheduleId, spec: &ScheduleSpec, observed: Observed<'_>, now: Millis) -> Option<Millis> {
-    if spec.paused {
-        return None;
+    let end = spec.pause_end();
+    if spec.is_paused_at(now) {
+        return end;
+    }
+    let slept = is_asleep(observed.spec.paused, observed.spec.pause_end(), observed.next_due);
+    if slept && end.is_some() && observed.next_due == end {
+        // The pause has ended and its timer is about to lift it, which tells of it.
+        return end;
     }
     let rhythm = Rhythm::of(id, spec).ok()?;
-    let unchanged = same_cadence(spec, observed.spec) && !observed.spec.paused;
+    let unchanged = same_cadence(spec, observed.spec) && !slept;
     observed.next_due.filter(|due| unchanged && rhythm.accepts(*due, now)).or_else(|| rhythm.next_after(now))
 }
 
 fn first_due(id: &ScheduleId, spec: &ScheduleSpec, now: Millis) -> Option<Millis> {
-    if spec.paused { None } else { Rhythm::of(id, spec).ok()?.next_after(now) }
+    if spec.is_paused_at(now) { spec.pause_end() } else { Rhythm::of(id, spec).ok()?.next_after(now) }
 }
 
 fn same_cadence(a: &ScheduleSpec, b: &ScheduleSpec) -> bool {
@@ -195,7 +202,7 @@ fn same_cadence(a: &ScheduleSpec, b: &ScheduleSpec) -> bool {
 }
 
 fn is_pause_field(field: &str) -> bool {
-    matches!(field, "paused" | "pause_reason")
+    matches!(field, "paused" | "pause_reason" | "pause_until")
 }
 
 /// The difference of a due time, in the words of the status.

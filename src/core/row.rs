@@ -1,7 +1,8 @@
 //! A schedule as a row of the store, and the fingerprints by which a changed row or file is known
 //! without reading it whole.
 
-use crate::core::model::{Digest, ScheduleSpec};
+use crate::core::model::{Digest, Millis, ScheduleSpec};
+use crate::core::timing::iso;
 
 /// Half a SHA-256: enough to tell two contents apart.
 pub type Fingerprint = [u8; 16];
@@ -22,6 +23,8 @@ pub struct RowSpec {
     pub timezone: Option<String>,
     pub paused: bool,
     pub pause_reason: Option<String>,
+    /// When the pause lifts by itself.
+    pub pause_until: Option<Millis>,
     /// Connection, resources and labels.
     pub rest: String,
 }
@@ -40,6 +43,7 @@ impl RowSpec {
             timezone: spec.timezone.clone(),
             paused: spec.paused,
             pause_reason: spec.pause_reason.clone(),
+            pause_until: spec.pause_end(),
             rest: serde_json::to_string(&rest).unwrap_or_default(),
         }
     }
@@ -53,6 +57,7 @@ impl RowSpec {
             timezone: self.timezone.clone(),
             paused: self.paused,
             pause_reason: self.pause_reason.clone(),
+            pause_until: self.pause_until.map(iso),
             ..rest
         })
     }
@@ -65,6 +70,7 @@ impl RowSpec {
             self.paused,
             self.pause_reason.as_deref(),
             &self.rest,
+            self.pause_until,
         )
     }
 }
@@ -78,6 +84,7 @@ pub fn row_fingerprint(
     paused: bool,
     pause_reason: Option<&str>,
     rest: &str,
+    pause_until: Option<Millis>,
 ) -> Fingerprint {
     let mut text = Vec::with_capacity(rest.len() + 64);
     text.extend_from_slice(&interval_sec.unwrap_or(0).to_le_bytes());
@@ -92,7 +99,17 @@ pub fn row_fingerprint(
             None => text.push(0),
         }
     }
+    // Left out where there is none, so that rows of before this column keep their fingerprint.
+    if let Some(end) = pause_until {
+        text.extend_from_slice(&end.to_le_bytes());
+    }
     fingerprint(Digest::of(&text))
+}
+
+/// Whether a row's schedule sleeps: it is paused, and if the pause has an end, the timer still waits
+/// for it. Once lifted, the timer stands at a slot after that end.
+pub fn is_asleep(paused: bool, pause_until: Option<Millis>, next_due: Option<Millis>) -> bool {
+    paused && (pause_until.is_none() || next_due.is_none() || next_due == pause_until)
 }
 
 #[cfg(test)]
@@ -110,5 +127,8 @@ mod tests {
         assert_eq!(row.spec(), Some(spec));
         let other = RowSpec { pause_reason: Some("y".into()), ..row.clone() };
         assert_ne!(row.fingerprint(), other.fingerprint());
+        let until = RowSpec { pause_until: Some(5), ..row.clone() };
+        assert_ne!(row.fingerprint(), until.fingerprint());
+        assert_eq!(until.spec().unwrap().pause_end(), Some(5));
     }
 }

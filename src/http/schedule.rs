@@ -29,10 +29,23 @@ const RUN_NOW: &str = "/api/crm/import/{connector}/run-now";
 
 /// The longest reason, as the schedule's schema has it.
 const MAX_REASON: usize = 500;
+/// The longest moment, as text.
+const MAX_MOMENT: usize = 64;
 const DEFAULT_WAIT_SEC: u32 = 30;
 const MAX_WAIT_SEC: u32 = 300;
 
-/// The body of a pause or a resume.
+/// The body of a pause.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct PauseRequest {
+    /// Why, for the people who find it so; 1 to 500 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// When the pause lifts by itself: RFC 3339, or a time in the schedule's own time zone.
+    #[serde(default)]
+    pub pause_until: Option<String>,
+}
+
+/// The body of a resume.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// Why, for the people who find it so; 1 to 500 characters.
@@ -71,8 +84,15 @@ pub fn routes() -> Vec<Route> {
             .says("Delete a schedule", "Removes the schedule and its file. Its history and audit stay.")
             .answers::<MutationAnswer>(200, "It is gone; `schedules` is empty."),
         changes(Route::post(PAUSE, pause))
-            .says("Pause a schedule", "No scheduled run starts until it is resumed; run-now still works.")
-            .body::<Reason>(false, json!({"reason": "source under maintenance"}))
+            .says(
+                "Pause a schedule",
+                "No scheduled run starts until it is resumed, or until `pause_until`; run-now still works. A pause without \
+                 `pause_until` has no end, also where the one before had.",
+            )
+            .body::<PauseRequest>(
+                false,
+                json!({"reason": "source under maintenance", "pause_until": "2026-12-01T08:00:00Z"}),
+            )
             .answers::<MutationAnswer>(200, "The schedule as it is now."),
         changes(Route::post(RESUME, resume))
             .says("Resume a schedule", "Runs go on with the next slot; missed ones are not made up for.")
@@ -147,8 +167,10 @@ fn reason(target: &Target) -> Answer<Option<String>> {
 }
 
 async fn pause(State(app): State<Arc<App>>, target: Target) -> Answer {
-    let reason = reason(&target)?;
-    mutate(&app, target, Edit::Pause { reason }).await
+    let mut fields = Fields::of(target.visit.object(false)?);
+    let (reason, until) = (fields.text("reason", MAX_REASON), fields.text("pause_until", MAX_MOMENT));
+    fields.finish()?;
+    mutate(&app, target, Edit::Pause { reason, until }).await
 }
 
 async fn resume(State(app): State<Arc<App>>, target: Target) -> Answer {

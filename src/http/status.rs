@@ -243,6 +243,7 @@ mod tests {
             timezone: None,
             paused: false,
             pause_reason: None,
+            pause_until: None,
             last_run: None,
             last_run_iso: None,
             next_run_iso: Some("2026-11-21T03:00:00.000Z".into()),

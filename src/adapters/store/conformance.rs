@@ -89,6 +89,7 @@ fn spec(interval_sec: u32) -> RowSpec {
         timezone: None,
         paused: false,
         pause_reason: None,
+        pause_until: None,
         rest: "{}".into(),
     }
 }

@@ -25,9 +25,10 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 2] = [
+const MIGRATIONS: [M<'static>; 3] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
+    M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.
@@ -222,6 +223,10 @@ impl Store for SqliteStore {
 
     fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()> {
         self.writer.submit(Lane::Claim, "move timers", move |work| write::advance(work, &advances))
+    }
+
+    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Claim, "lift pauses", move |work| write::lift(work, lifts, now))
     }
 
     fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()> {

@@ -109,7 +109,7 @@ async fn an_editor_of_the_same_field_wins_and_the_caller_is_told() {
 async fn a_tag_holds_until_the_exchange() {
     let world = world().await;
     world.editor_saves(&["interval_sec: 300\n"]);
-    let stale = world.stale(&etag(TEXT), Edit::Pause { reason: None }).await;
+    let stale = world.stale(&etag(TEXT), Edit::Pause { reason: None, until: None }).await;
     assert_eq!(stale.base["labels"]["region"], "west");
     assert_eq!(stale.current, json!({"interval_sec": 300}));
     assert!(!world.status("noop/a").await.unwrap().paused);
@@ -123,7 +123,7 @@ async fn a_deletion_and_an_edit_do_not_go_together() {
     assert!(matches!(refused, Err(AppError::Contested { .. })), "{refused:?}");
     let path = world.path("noop/a");
     world.app.before_exchange.set(vec![Box::new(move || std::fs::remove_file(path).unwrap())]);
-    let refused = world.mutate("noop/a", Edit::Pause { reason: None }).await;
+    let refused = world.mutate("noop/a", Edit::Pause { reason: None, until: None }).await;
     assert!(matches!(&refused, Err(AppError::Contested { detail, .. }) if detail.contains("deleted")), "{refused:?}");
     assert!(!world.path("noop/a").exists());
 }
@@ -133,7 +133,7 @@ async fn an_editor_who_never_stops_is_given_up_on() {
     let world = world().await;
     let texts: Vec<String> = (0..5).map(|n| format!("interval_sec: 300\nlabels: {{ n: '{n}' }}\n")).collect();
     world.editor_saves(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-    let refused = world.mutate("noop/a", Edit::Pause { reason: None }).await;
+    let refused = world.mutate("noop/a", Edit::Pause { reason: None, until: None }).await;
     assert!(matches!(refused, Err(AppError::Conflict { .. })), "{refused:?}");
     assert_eq!(world.text("noop/a"), texts[3]);
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use super::connection::connection;
 use super::finding::{Finding, Mark, Path, nearest, shown};
+use super::moment::{Written, moment};
 use super::tree::{Entry, Node, Value};
 use super::{cadence, scalar};
 use crate::core::model::{Connector, MAX_INTERVAL_SEC, Resource, ScheduleId, ScheduleSpec};
 
 /// A schedule's keys, in the order in which a fresh file has them.
-pub(super) const KEYS: [&str; 8] =
-    ["interval_sec", "cron", "timezone", "paused", "pause_reason", "connection", "resources", "labels"];
+pub(super) const KEYS: [&str; 9] =
+    ["interval_sec", "cron", "timezone", "paused", "pause_reason", "pause_until", "connection", "resources", "labels"];
 const MAX_REASON_CHARS: usize = 500;
 const MAX_LABEL_KEY_CHARS: usize = 63;
 const MAX_LABEL_CHARS: usize = 256;
@@ -66,6 +67,8 @@ struct Seen {
     cron: Option<Mark>,
     timezone: Option<Mark>,
     pause_reason: Option<Mark>,
+    pause_until: Option<Mark>,
+    moment: Option<Written>,
     paused_is_bad: bool,
     /// An unknown key that most likely is a misspelt cadence.
     near_cadence: bool,
@@ -102,6 +105,11 @@ impl Checker {
             "pause_reason" => {
                 self.seen.pause_reason = Some(entry.at);
                 spec.pause_reason = self.reason(node, &path);
+            }
+            "pause_until" => {
+                self.seen.pause_until = Some(entry.at);
+                let text = self.text(node, &path);
+                self.seen.moment = text.map(|text| Written { text: text.to_owned(), at: node.at });
             }
             "connection" => self.connection(entry, &path, spec),
             "resources" => spec.resources = self.resources(node, &path),
@@ -140,22 +148,27 @@ impl Checker {
         if spec.cron.is_some() && spec.timezone.is_none() {
             spec.timezone = Some("UTC".to_owned());
         }
+        if let Some(written) = &self.seen.moment {
+            spec.pause_until = moment(written, spec.timezone.as_deref(), &mut self.out);
+        }
         if !spec.paused {
-            spec.pause_reason = None;
-            if let Some(at) = self.seen.pause_reason.filter(|_| !self.seen.paused_is_bad) {
-                let message = "pause_reason has no effect: the schedule is not paused";
-                self.out.push(
-                    Finding::error(at, "unused-pause-reason", "/pause_reason".to_owned(), message)
-                        .hint("remove it, or set \"paused: true\"")
-                        .warning(),
-                );
-            }
+            (spec.pause_reason, spec.pause_until) = (None, None);
+            self.unused(self.seen.pause_reason, "unused-pause-reason", "pause_reason");
+            self.unused(self.seen.pause_until, "unused-pause-until", "pause_until");
         }
         if spec.resources.is_empty() {
             spec.resources = self.connector.default_resources().to_vec();
         }
         spec.resources.sort_unstable();
         spec.resources.dedup();
+    }
+
+    /// A key that says more of a pause while there is none.
+    fn unused(&mut self, at: Option<Mark>, code: &'static str, key: &str) {
+        let Some(at) = at.filter(|_| !self.seen.paused_is_bad) else { return };
+        let message = format!("{key} has no effect: the schedule is not paused");
+        let hint = "remove it, or set \"paused: true\"";
+        self.out.push(Finding::error(at, code, format!("/{key}"), message).hint(hint).warning());
     }
 
     fn interval(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<u32> {

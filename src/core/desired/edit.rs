@@ -267,7 +267,8 @@ impl Editor<'_> {
         let value = self.value(value, map, Quotes::AsNeeded)?;
         let partner = match key {
             "timezone" => "cron",
-            "pause_reason" => "paused",
+            "pause_until" if order.iter().any(|known| known == "pause_reason") => "pause_reason",
+            "pause_reason" | "pause_until" => "paused",
             "api_key" => "base_url",
             _ => "",
         };

@@ -14,10 +14,7 @@ pub fn schedule_schema() -> Value {
         root.insert("description".into(), json!(about));
         root.insert("oneOf".into(), json!([{ "required": ["interval_sec"] }, { "required": ["cron"] }]));
         root.insert("dependentRequired".into(), json!({ "timezone": ["cron"] }));
-        root.insert(
-            "dependentSchemas".into(),
-            json!({ "pause_reason": { "required": ["paused"], "properties": { "paused": { "const": true } } } }),
-        );
+        root.insert("dependentSchemas".into(), json!({ "pause_reason": only_paused(), "pause_until": only_paused() }));
         root.insert("examples".into(), examples());
         let definitions = ["$defs", "Connection", "properties"];
         if let Some(connection) = at(root, &definitions) {
@@ -44,6 +41,11 @@ pub fn schedule_schema() -> Value {
     schema
 }
 
+/// What a key asks for that says more of a pause.
+fn only_paused() -> Value {
+    json!({ "required": ["paused"], "properties": { "paused": { "const": true } } })
+}
+
 /// What the rules of `check` say beyond the field's type.
 fn refine(fields: &mut Map<String, Value>) {
     fields.values_mut().for_each(forbid_null);
@@ -55,6 +57,12 @@ fn refine(fields: &mut Map<String, Value>) {
         { "pattern": r"\S" },
         { "pattern": r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$" },
     ] }),
+    );
+    // An offset may be left out where there is a time zone, so that it is no `date-time`.
+    extend(
+        fields,
+        "pause_until",
+        json!({ "pattern": r"^\s*\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})?\s*$" }),
     );
     extend(fields, "resources", json!({ "minItems": 1, "examples": [["jobs", "contacts"]] }));
     extend(
@@ -119,6 +127,7 @@ fn examples() -> Value {
             "timezone": "America/Denver",
             "paused": true,
             "pause_reason": "The API key is being replaced",
+            "pause_until": "2026-12-01T08:00:00",
             "connection": {
                 "base_url": "https://api.acculynx.com/api/v2",
                 "api_key": { "env": "CC_SECRET_PEAKPRO" },

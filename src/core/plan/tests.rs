@@ -153,8 +153,9 @@ fn markdown_cells_cannot_break_the_table() {
 }
 
 fn any_spec() -> impl Strategy<Value = ScheduleSpec> {
-    (1u32..100_000, any::<bool>(), proptest::option::of("[a-z]{1,6}"), any::<bool>()).prop_map(
-        |(interval, paused, label, cron)| {
+    let end = proptest::option::of(-10i64..10);
+    (1u32..100_000, any::<bool>(), proptest::option::of("[a-z]{1,6}"), any::<bool>(), end).prop_map(
+        |(interval, paused, label, cron, end)| {
             let mut spec = if cron {
                 ScheduleSpec {
                     cron: Some(format!("{} * * * *", interval % 60)),
@@ -165,6 +166,7 @@ fn any_spec() -> impl Strategy<Value = ScheduleSpec> {
                 every(interval)
             };
             spec.paused = paused;
+            spec.pause_until = end.filter(|_| paused).map(|end| crate::core::timing::iso(NOW + end));
             if let Some(label) = label {
                 spec.labels.insert("l".into(), label);
             }

@@ -12,6 +12,7 @@ pub async fn what_is_put_is_read_back(site: &impl Site) {
         timezone: Some("America/Denver".into()),
         paused: true,
         pause_reason: Some("Umzug – \"später\"".into()),
+        pause_until: Some(NOW + 5),
         rest: r#"{"labels":{"region":"west"}}"#.into(),
     };
     let content = b"cron: x\r\n\0\xff".to_vec();

@@ -75,13 +75,14 @@ fn columns_fingerprint(row: &Row<'_>, first: usize) -> Result<Fingerprint> {
         row.get(first + 3)?,
         row.get_ref(first + 4)?.as_str_or_null()?,
         row.get_ref(first + 5)?.as_str()?,
+        row.get(first + 6)?,
     ))
 }
 
 pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.connector, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec,
-                s.fingerprint, s.digest, s.stamp, t.next_due_ms
+                s.pause_until_ms, s.fingerprint, s.digest, s.stamp, t.next_due_ms
          FROM schedules s LEFT JOIN timers t ON t.id = s.id ORDER BY s.id",
     )?;
     let read = |row: &Row<'_>| {
@@ -98,10 +99,11 @@ pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) 
             paused: loose(row, 6)?.unwrap_or(false),
             // Columns that cannot be read are unlike any that were applied.
             actual: columns_fingerprint(row, 3).unwrap_or([0; 16]),
-            applied: loose(row, 9)?.unwrap_or([1; 16]),
-            digest: loose_digest(row, 10)?,
-            stamp: stamp(loose(row, 11)?.unwrap_or(0)),
-            next_due: loose(row, 12)?,
+            pause_until: loose(row, 9)?,
+            applied: loose(row, 10)?.unwrap_or([1; 16]),
+            digest: loose_digest(row, 11)?,
+            stamp: stamp(loose(row, 12)?.unwrap_or(0)),
+            next_due: loose(row, 13)?,
         }))
     };
     scan(statement.query([])?, read, hand_over)
@@ -120,7 +122,7 @@ fn last_run(row: &Row<'_>, first: usize) -> Result<LastRun> {
 
 pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: HandOver<'_, StatusRow>) -> Result<()> {
     const COLUMNS: &str = "SELECT s.id, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason,
-        s.digest, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
+        s.digest, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures, s.pause_until_ms
         FROM schedules s LEFT JOIN timers t ON t.id = s.id WHERE s.connector = ?1";
     let read = |row: &Row<'_>| {
         let Some(tenant) = loose(row, 1)? else { return Ok(None) };
@@ -135,6 +137,7 @@ pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: 
             digest: loose_digest(row, 7)?,
             next_due: loose(row, 8)?,
             last: last_run(row, 9)?,
+            pause_until: loose(row, 14)?,
         }))
     };
     let connector = query.connector.as_str();
@@ -152,7 +155,8 @@ pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: 
 pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Option<ScheduleRow>> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec, s.digest, s.stamp,
-                s.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures
+                s.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures,
+                s.pause_until_ms
          FROM schedules s LEFT JOIN timers t ON t.id = s.id
          WHERE s.connector = ?1 AND s.tenant = ?2",
     )?;
@@ -165,6 +169,7 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
                 timezone: loose(row, 3)?,
                 paused: loose(row, 4)?.unwrap_or(false),
                 pause_reason: loose(row, 5)?,
+                pause_until: loose(row, 16)?,
                 rest: loose(row, 6)?.unwrap_or_default(),
             },
             digest: loose_digest(row, 7)?,
@@ -321,7 +326,8 @@ fn count(row: &Row<'_>, column: usize) -> Result<u64> {
 
 pub(super) fn fleet_counts(connection: &Connection) -> Result<FleetCounts> {
     connection.query_row(
-        "SELECT (SELECT count(*) FROM schedules), (SELECT count(*) FROM schedules WHERE paused),
+        "SELECT (SELECT count(*) FROM schedules), (SELECT count(*) FROM schedules s LEFT JOIN timers t ON t.id = s.id
+                 WHERE paused AND (pause_until_ms IS NULL OR next_due_ms IS NULL OR next_due_ms = pause_until_ms)),
                 (SELECT count(*) FROM timers WHERE failures > 0), count(*), sum(ok = 1), sum(ok = 0),
                 (SELECT count(*) FROM records), (SELECT count(*) FROM audit)
          FROM runs",

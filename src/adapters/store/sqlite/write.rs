@@ -9,6 +9,7 @@ use crate::adapters::store::{
     ANSWER_TTL_MS, Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Put,
     Remembered,
 };
+use crate::core::audit::Draft;
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
 
 pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> Result<Applied> {
@@ -65,7 +66,7 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
 fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, now: Millis) -> Result<bool> {
     const UPDATE: &str =
         "UPDATE schedules SET interval_sec = ?4, cron = ?5, timezone = ?6, paused = ?7, pause_reason = ?8, spec = ?9,
-                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14
+                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14, pause_until_ms = ?15
          WHERE id = ?1 AND connector = ?2 AND tenant = ?3";
     history::keep_displaced(work, row, put.digest)?;
     Ok(write_schedule(work, UPDATE, row, id, put, now)? > 0)
@@ -76,8 +77,8 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
 fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
     const INSERT: &str =
         "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
-                                          fingerprint, digest, stamp, created_ms, updated_ms, content)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14)";
+                                          fingerprint, digest, stamp, created_ms, updated_ms, content, pause_until_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15)";
     let row = work.row_for(put.row);
     if write_schedule(work, INSERT, row, id, put, now)? > 0 {
         return Ok(row);
@@ -116,6 +117,7 @@ fn write_schedule(
             put.stamp as i64,
             now,
             put.content,
+            spec.pause_until,
         ],
     )
 }
@@ -151,15 +153,24 @@ pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Res
 }
 
 pub(super) fn advance(work: &mut Work<'_>, advances: &[Advance]) -> Result<()> {
-    advances.iter().try_for_each(|advance| move_timer(work, advance))
+    advances.iter().try_for_each(|advance| move_timer(work, advance).map(|_| ()))
 }
 
-fn move_timer(work: &mut Work<'_>, advance: &Advance) -> Result<()> {
+pub(super) fn lift(work: &mut Work<'_>, lifts: Vec<(Advance, Draft)>, now: Millis) -> Result<()> {
+    for (advance, entry) in lifts {
+        if move_timer(work, &advance)? > 0 {
+            work.append(vec![entry], now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns how many timers stood where it was to move from.
+fn move_timer(work: &mut Work<'_>, advance: &Advance) -> Result<usize> {
     work.execute(
         "UPDATE timers SET next_due_ms = ?3 WHERE id = ?1 AND next_due_ms = ?2",
         (advance.row, advance.from, advance.to),
     )
-    .map(|_| ())
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]

@@ -72,7 +72,7 @@ fn cadences() {
         "colour: red\n",
         &[
             "0:0 no-cadence : a schedule needs interval_sec or cron (add e.g. \"interval_sec: 300\")",
-            "1:1 unknown-key /colour: unknown key \"colour\" (there are: interval_sec, cron, timezone, paused, pause_reason, connection, resources, labels)",
+            "1:1 unknown-key /colour: unknown key \"colour\" (there are: interval_sec, cron, timezone, paused, pause_reason, pause_until, connection, resources, labels)",
         ],
     );
     check(
@@ -248,6 +248,18 @@ fn pauses() {
         "interval_sec: 5\npause_reason: x\n",
         &[
             "2:1 unused-pause-reason /pause_reason: pause_reason has no effect: the schedule is not paused (remove it, or set \"paused: true\")",
+        ],
+    );
+    check(
+        "interval_sec: 5\npause_until: 2026-12-01T08:00:00Z\n",
+        &[
+            "2:1 unused-pause-until /pause_until: pause_until has no effect: the schedule is not paused (remove it, or set \"paused: true\")",
+        ],
+    );
+    check(
+        "interval_sec: 5\npaused: true\npause_until: 2026-12-01T08:00\n",
+        &[
+            "3:14 bad-time /pause_until: pause_until is no moment: \"2026-12-01T08:00\" (it has no offset and the schedule no timezone; write e.g. 2026-12-01T08:00Z for UTC)",
         ],
     );
     check(

@@ -47,6 +47,18 @@ fn the_contract_s_example_is_read_whole() {
 }
 
 #[test]
+fn the_end_of_a_pause_is_one_moment_however_it_is_written() {
+    let end = |text: &str| spec(text).pause_until;
+    let utc = Some("2026-12-01T15:00:00.000Z".to_owned());
+    assert_eq!(end("interval_sec: 5\npaused: true\npause_until: 2026-12-01T15:00:00Z\n"), utc);
+    assert_eq!(end("interval_sec: 5\npaused: true\npause_until: '2026-12-01T08:00:00-07:00'\n"), utc);
+    let local = "cron: 0 5 * * *\npause_until: 2026-12-01T08:00\npaused: true\ntimezone: America/Denver\n";
+    assert_eq!(end(local), utc);
+    let ended = spec("interval_sec: 5\npaused: true\npause_until: 1970-01-01T00:00:01Z\n");
+    assert_eq!((ended.pause_end(), ended.is_paused_at(999), ended.is_paused_at(1000)), (Some(1000), true, false));
+}
+
+#[test]
 fn an_api_body_is_judged_like_a_file() {
     let good = json!({ "cron": "0  5 * * *", "labels": { "a": "b" } });
     assert_eq!(check_value(&acculynx(), &good).unwrap(), spec("cron: 0 5 * * *\nlabels: { a: b }\n"));
@@ -60,7 +72,10 @@ fn an_api_body_is_judged_like_a_file() {
 
 #[test]
 fn an_effective_schedule_is_its_own_value() {
-    for text in ["interval_sec: 5\n", "cron: 0 5 * * *\npaused: true\npause_reason: x\nlabels: { a: b }\n"] {
+    for text in [
+        "interval_sec: 5\n",
+        "cron: 0 5 * * *\npaused: true\npause_reason: x\npause_until: 2026-12-01T08:00\nlabels: { a: b }\n",
+    ] {
         let spec = spec(text);
         assert_eq!(check_value(&acculynx(), &serde_json::to_value(&spec).unwrap()).unwrap(), spec);
     }

@@ -10,13 +10,16 @@ mod blocking;
 mod brake;
 mod convergence;
 mod diff;
+mod history;
 mod merge;
 mod mutate;
 mod origins;
 mod pass;
 mod reading;
 mod reconcile;
+mod replace;
 mod report;
+mod rollback;
 mod runs;
 mod start;
 mod state;
@@ -33,8 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use diff::offline_diff;
 pub use error::{AppError, Stale};
+pub use history::HistoryQuery;
 pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
+pub use rollback::{DirectoryRollback, Rollback};
 pub use runs::RunNow;
 pub use timers::DueBatch;
 

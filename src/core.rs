@@ -16,3 +16,7 @@ pub mod row;
 pub mod fleet;
 
 pub mod access;
+
+pub mod mask;
+
+pub mod history;

@@ -19,7 +19,7 @@ pub(super) struct Planned {
     pub caller: Caller,
     pub action_id: String,
     /// Said with every entry besides its diff, e.g. a reason.
-    pub note: Option<(&'static str, String)>,
+    pub notes: Vec<(&'static str, Value)>,
 }
 
 pub(super) enum Effect {
@@ -178,9 +178,7 @@ fn step_draft(plan: &Planned, step: &Step) -> Draft {
     } else {
         plan.caller.clone()
     };
-    if let Some((name, text)) = &plan.note {
-        metadata.insert((*name).to_owned(), text.clone().into());
-    }
+    metadata.extend(plan.notes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     draft(Some(&plan.id), operation_of(step.action), &caller, &plan.action_id, Value::Object(metadata))
 }
 

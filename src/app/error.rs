@@ -12,6 +12,16 @@ use crate::core::model::ScheduleId;
 pub enum AppError {
     #[error("{0} has no schedule; create one with POST …/schedule")]
     NotFound(ScheduleId),
+    #[error("{0} has no history: there never was such a schedule")]
+    NoHistory(ScheduleId),
+    #[error("{detail}")]
+    NoRevision {
+        detail: String,
+        /// The newest there are.
+        known: Vec<i64>,
+    },
+    #[error("what the file held at {to} is not valid by today's rules{}", first(.errors))]
+    UnfitRevision { to: Value, errors: Vec<FieldError> },
     #[error("the schedule would not be valid")]
     Invalid(Vec<FieldError>),
     #[error("{0}")]
@@ -66,4 +76,8 @@ impl From<SourceError> for AppError {
             error => AppError::Source(error),
         }
     }
+}
+
+fn first(errors: &[FieldError]) -> String {
+    errors.first().map(|error| format!(": {}", error.message)).unwrap_or_default()
 }

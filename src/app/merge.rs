@@ -56,7 +56,11 @@ fn stale(mutation: &Mutation, base: &Base, known: Option<&[u8]>) -> Stale {
     let (before, current) = (written(known), written(base.content.as_deref()));
     let outcome = work_out(mutation, base).ok();
     // A change that is not valid may hold a secret; it is not repeated.
-    let yours = if outcome.is_some() { applied(&before, &mutation.edit) } else { Value::Null };
+    let yours = match (&outcome, &mutation.edit) {
+        (None, _) => Value::Null,
+        (Some(outcome), Edit::Replace(_)) => written(outcome.content.as_deref()),
+        (Some(_), edit) => applied(&before, edit),
+    };
     let all_known = ![&before, &yours, &current].into_iter().any(Value::is_null);
     Stale {
         conflicts: if all_known { conflicts(&before, &yours, &current) } else { Vec::new() },
@@ -87,10 +91,10 @@ pub(super) fn check_together(mutation: &Mutation, base: &Base, theirs: &Base) ->
     };
     match (&base.content, &theirs.content) {
         (before, now) if before == now => Ok(()),
-        (None, _) => together(mutation, &json!({}), theirs, refuse),
         (Some(_), None) if matches!(mutation.edit, Edit::Delete) => Err(AppError::NotFound(id.clone())),
         (Some(_), None) => refuse("was deleted", Vec::new()),
-        _ if matches!(mutation.edit, Edit::Delete) => refuse("was changed", Vec::new()),
+        _ if matches!(mutation.edit, Edit::Delete | Edit::Replace(_)) => refuse("was changed", Vec::new()),
+        (None, _) => together(mutation, &json!({}), theirs, refuse),
         (Some(before), Some(_)) => match desired::document_value(id, before) {
             Ok(before) => together(mutation, &before, theirs, refuse),
             Err(found) => Err(unreadable(id, &found.message)),
@@ -132,7 +136,7 @@ pub(super) fn check_end(mutation: &Mutation, outcome: &Outcome, now: Millis) -> 
     }
 }
 
-/// The change as a merge patch; `None` deletes.
+/// The change as a merge patch; `None` where it is none but deletes the file or puts it back whole.
 fn patch_of(edit: &Edit) -> Option<Map<String, Value>> {
     match edit {
         Edit::Merge(patch) => Some(patch.clone()),
@@ -140,13 +144,16 @@ fn patch_of(edit: &Edit) -> Option<Map<String, Value>> {
             Some(object(json!({"paused": true, "pause_reason": reason, "pause_until": until})))
         }
         Edit::Resume { .. } => Some(object(json!({"paused": false, "pause_reason": null, "pause_until": null}))),
-        Edit::Delete => None,
+        Edit::Delete | Edit::Replace(_) => None,
     }
 }
 
 /// The file's new bytes: a minimal edit of what is there, or a new document.
 pub(super) fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
     let id = &mutation.id;
+    if let Edit::Replace(replacement) = &mutation.edit {
+        return replacement.outcome(id, base);
+    }
     let Some(patch) = patch_of(&mutation.edit) else { return Ok(Outcome { content: None, spec: None }) };
     let content = match &base.content {
         Some(content) => {

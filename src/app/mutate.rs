@@ -10,6 +10,7 @@ use super::error::AppError;
 use super::merge::{check_end, check_together, work_out};
 use super::reading::stamp;
 use super::reconcile::Tally;
+use super::replace::Replacement;
 use super::views::{MutationAnswer, ScheduleStatus};
 use crate::adapters::source::{FileStat, SourceError, Swap};
 use crate::adapters::store::{Applied, Intent, ScheduleRow};
@@ -31,6 +32,8 @@ pub enum Edit {
         reason: Option<String>,
     },
     Delete,
+    /// The file's bytes, whole: a rollback.
+    Replace(Replacement),
 }
 
 /// The precondition of a mutation.
@@ -79,6 +82,11 @@ impl App {
     /// An editor who saves between the reading and the exchange wins, and the change is tried again on
     /// top of theirs, unless both changed the same field.
     pub async fn mutate(&self, mutation: Mutation) -> Result<MutationAnswer, AppError> {
+        self.mutate_as(mutation, new_action_id()).await
+    }
+
+    /// As `mutate`, as a part of an action that has its name already.
+    pub(super) async fn mutate_as(&self, mutation: Mutation, action_id: String) -> Result<MutationAnswer, AppError> {
         self.wait_for_git().await?;
         let _shared = self.gate.read().await;
         let _lane = self.lanes.enter(&mutation.id).await;
@@ -89,7 +97,7 @@ impl App {
             if let Some(first) = &first {
                 check_together(&mutation, first, &base)?;
             }
-            if let Some(answer) = self.attempt(&mutation, &base).await? {
+            if let Some(answer) = self.attempt(&mutation, &base, &action_id).await? {
                 return Ok(answer);
             }
             first.get_or_insert(base);
@@ -99,17 +107,21 @@ impl App {
 
     /// One try of a mutation on the file as it was read. `None` when somebody else was quicker; what
     /// was written in the store is then taken back.
-    async fn attempt(&self, mutation: &Mutation, base: &Base) -> Result<Option<MutationAnswer>, AppError> {
+    async fn attempt(
+        &self,
+        mutation: &Mutation,
+        base: &Base,
+        action_id: &str,
+    ) -> Result<Option<MutationAnswer>, AppError> {
         let row = self.settled_row(&mutation.id, base).await?;
         let outcome = work_out(mutation, base)?;
         check_end(mutation, &outcome, self.clock.now())?;
         check_access(mutation, row.as_ref(), outcome.spec.as_ref())?;
-        if outcome.content == base.content && (row.is_some() || base.content.is_some()) {
+        if outcome.content == base.content && base.content.is_some() {
             let status = self.status_of(&mutation.id).await?;
-            return Ok(Some(answer(&mutation.id, status, new_action_id(), Vec::new())));
+            return Ok(Some(answer(&mutation.id, status, action_id.to_owned(), Vec::new())));
         }
-        let action_id = new_action_id();
-        let planned = self.plan_mutation(mutation, &outcome, row.as_ref(), &action_id);
+        let planned = self.plan_mutation(mutation, &outcome, row.as_ref(), action_id);
         let steps = planned.steps.clone();
         let after = row_after(&planned.effect, row.as_ref());
         let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone() };
@@ -123,7 +135,7 @@ impl App {
             self.metrics.local_action(mutation.id.tenant.as_str(), action_name(step.action));
         }
         let status = after.and_then(|row| self.status_from(&mutation.id, row));
-        Ok(Some(answer(&mutation.id, status, action_id, applied.seqs)))
+        Ok(Some(answer(&mutation.id, status, action_id.to_owned(), applied.seqs)))
     }
 
     /// Gives git five seconds to finish what it is doing.
@@ -184,8 +196,12 @@ impl App {
                 let desired = Desired::Present { spec, digest };
                 let planned = plan::plan_schedule(id, desired, observed, false, now);
                 let row_key = row.map(|row| row.row);
+                let steps = match &mutation.edit {
+                    Edit::Replace(_) => Replacement::steps(id, planned.steps),
+                    _ => planned.steps,
+                };
                 // The stamp is known only once the file is written; it is filled in then.
-                (planned.steps, Effect::put(row_key, spec, content.clone(), digest, 0, planned.next_due))
+                (steps, Effect::put(row_key, spec, content.clone(), digest, 0, planned.next_due))
             }
             _ => {
                 let step =
@@ -193,14 +209,15 @@ impl App {
                 (vec![step], Effect::Delete)
             }
         };
-        let note = match &mutation.edit {
+        let notes = match &mutation.edit {
             Edit::Pause { reason: Some(reason), .. } | Edit::Resume { reason: Some(reason) } => {
-                Some(("reason", reason.clone()))
+                vec![("reason", reason.clone().into())]
             }
-            _ => None,
+            Edit::Replace(replacement) => replacement.notes(),
+            _ => Vec::new(),
         };
         let caller = mutation.caller.clone();
-        Planned { id: id.clone(), steps, effect, caller, action_id: action_id.to_owned(), note }
+        Planned { id: id.clone(), steps, effect, caller, action_id: action_id.to_owned(), notes }
     }
 
     /// Exchanges the file. When somebody else was quicker, theirs stays, the change is taken back and
@@ -258,8 +275,14 @@ impl App {
         let action_id = new_action_id();
         let detail = json!({"taken_back": applied.seqs, "reason": why, "file": id.file()});
         let entry = draft(Some(id), operation::WRITE_DISPLACED, &command_center(), &action_id, detail);
-        let undo =
-            Planned { id: id.clone(), steps: Vec::new(), effect, caller: command_center(), action_id, note: None };
+        let undo = Planned {
+            id: id.clone(),
+            steps: Vec::new(),
+            effect,
+            caller: command_center(),
+            action_id,
+            notes: Vec::new(),
+        };
         self.carry_out(vec![undo], None).await?;
         self.store.append(vec![entry], self.clock.now()).await?;
         if let Some(intent) = applied.intent {
@@ -321,15 +344,11 @@ fn action_name(action: Action) -> &'static str {
 
 /// Who may not change connections may neither bring one nor take one away.
 fn check_access(mutation: &Mutation, row: Option<&ScheduleRow>, spec: Option<&ScheduleSpec>) -> Result<(), AppError> {
-    if spec.is_none() && row.is_none() && !matches!(mutation.edit, Edit::Delete) {
-        return Err(AppError::NotFound(mutation.id.clone()));
-    }
-    if matches!(mutation.edit, Edit::Delete) {
+    let Some(spec) = spec else {
         return if row.is_some() { Ok(()) } else { Err(AppError::NotFound(mutation.id.clone())) };
-    }
+    };
     let before = row.and_then(|row| row.spec.spec()).and_then(|spec| spec.connection);
-    let after = spec.and_then(|spec| spec.connection.as_ref());
-    if before.as_ref() != after && !mutation.may_change_connection {
+    if before != spec.connection && !mutation.may_change_connection {
         return Err(AppError::Forbidden("changing `connection` takes the role admin".to_owned()));
     }
     Ok(())

@@ -119,7 +119,7 @@ impl Planned {
     /// The plan in its author's name.
     pub(super) fn by(mut self, origin: Origin) -> Planned {
         self.caller = origin.caller;
-        self.note = origin.commit.map(|commit| ("commit", commit)).or(self.note);
+        self.notes.extend(origin.commit.map(|commit| ("commit", commit.into())));
         self
     }
 }

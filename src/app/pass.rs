@@ -317,7 +317,7 @@ impl App {
             effect: Effect::Delete,
             caller: file_edit(),
             action_id: new_action_id(),
-            note: None,
+            notes: Vec::new(),
         };
         Ok(Some(planned.by(self.origin(id))))
     }

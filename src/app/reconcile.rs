@@ -345,6 +345,6 @@ pub(super) fn plan_valid(
         effect: Effect::put(row_key, &spec, content, digest, stamp, planned.next_due),
         caller: file_edit(),
         action_id: new_action_id(),
-        note: None,
+        notes: Vec::new(),
     })
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::convergence::Window;
+use super::rollback::Shown;
 use super::views::PassReport;
 use crate::adapters::store::Problem;
 use crate::core::model::{Millis, ScheduleId};
@@ -32,6 +33,8 @@ pub(super) struct State {
     /// Why the directory cannot be read as a whole, if so.
     pub trouble: Option<String>,
     pub convergence: Window,
+    /// Plans of going back that were shown lately.
+    pub shown_rollbacks: VecDeque<Shown>,
     /// Refused requests that wait for their minute to end before they are audited.
     pub refusals: HashMap<(String, String, String), Refusals>,
 }

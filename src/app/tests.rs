@@ -1,6 +1,7 @@
 //! The application on a real directory and a real store, with a clock moved by hand.
 
 mod git;
+mod history;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,10 @@
 //! What callers see: the shapes of answers, shared by the API, its OpenAPI document and the
 //! command line.
 
+mod history;
+
+pub use history::{HistoryPage, LeftSchedule, RevisionView, RollbackAnswer, RollbackResult};
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;

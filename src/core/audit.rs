@@ -29,6 +29,7 @@ pub mod operation {
     pub const BRAKE_PULLED: &str = "ops.brake.pulled";
     pub const BRAKE_RELEASED: &str = "ops.brake.released";
     pub const ACCESS_REFUSED: &str = "access.request.refused";
+    pub const DIRECTORY_ROLLED_BACK: &str = "ops.directory.rolled_back";
     pub const RESTART_REQUESTED: &str = "ops.restart.requested";
 
     /// The name an `operation=` filter means: the seeds' older names stand for today's.

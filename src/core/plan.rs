@@ -6,7 +6,7 @@ mod render;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use guard::{Blast, GuardPolicy, HoldReason, guard};
 pub use render::{render_markdown, render_text};
@@ -213,23 +213,37 @@ pub fn due_change(from: Option<Millis>, to: Option<Millis>) -> FieldChange {
 
 /// Field by field, in the alphabet's order. A side that does not exist has no field at all.
 pub fn diff(from: Option<&ScheduleSpec>, to: Option<&ScheduleSpec>) -> Vec<FieldChange> {
-    let before = from.map(fields).unwrap_or_default();
-    let after = to.map(fields).unwrap_or_default();
+    diff_fields(&from.map(fields).unwrap_or_default(), &to.map(fields).unwrap_or_default())
+}
+
+/// As [`diff`], of documents as they were written: nothing defaulted, no rule applied.
+pub fn diff_written(from: Option<&Value>, to: Option<&Value>) -> Vec<FieldChange> {
+    let fields = |side: Option<&Value>| side.and_then(Value::as_object).cloned().map(flat).unwrap_or_default();
+    diff_fields(&fields(from), &fields(to))
+}
+
+fn diff_fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<FieldChange> {
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
     names.sort_unstable();
     names.dedup();
-    let value = |side: &serde_json::Map<String, Value>, name: &str| side.get(name).cloned().unwrap_or(Value::Null);
+    let value = |side: &Map<String, Value>, name: &str| side.get(name).cloned().unwrap_or(Value::Null);
     names
         .into_iter()
-        .map(|name| FieldChange { field: name.clone(), from: value(&before, name), to: value(&after, name) })
+        .map(|name| FieldChange { field: name.clone(), from: value(before, name), to: value(after, name) })
         .filter(|change| change.from != change.to)
         .collect()
 }
 
 /// A spec's fields under dotted names. Secret references and lists are values of their own.
-fn fields(spec: &ScheduleSpec) -> serde_json::Map<String, Value> {
-    let mut flat = serde_json::Map::new();
-    let Ok(Value::Object(object)) = serde_json::to_value(spec) else { return flat };
+fn fields(spec: &ScheduleSpec) -> Map<String, Value> {
+    let Ok(Value::Object(object)) = serde_json::to_value(spec) else { return Map::new() };
+    let mut flat = flat(object);
+    flat.entry("paused").or_insert(Value::Bool(false));
+    flat
+}
+
+fn flat(object: Map<String, Value>) -> Map<String, Value> {
+    let mut flat = Map::new();
     for (name, value) in object {
         match value {
             Value::Object(inner) if name == "connection" || name == "labels" => {
@@ -240,7 +254,6 @@ fn fields(spec: &ScheduleSpec) -> serde_json::Map<String, Value> {
             }
         }
     }
-    flat.entry("paused").or_insert(Value::Bool(false));
     flat
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::adapters::store::StoreError;
 use crate::app::AppError;
 use crate::core::access::Refusal;
+use crate::core::desired::FieldError;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -196,10 +197,15 @@ impl From<AppError> for Problem {
                     .with("connector", id.connector.as_str())
                     .with("tenant", id.tenant.as_str())
             }
-            AppError::Invalid(errors) => {
-                let errors = errors.into_iter().map(|e| FieldProblem { pointer: e.pointer, detail: e.message });
-                Problem::invalid(errors.collect())
+            AppError::NoHistory(_) => {
+                Problem::new(StatusCode::NOT_FOUND, "no-history", "There is no such history", detail)
             }
+            AppError::NoRevision { known, .. } => {
+                Problem::new(StatusCode::NOT_FOUND, "no-revision", "There is no such revision", detail)
+                    .with("revisions", known)
+            }
+            AppError::UnfitRevision { errors, .. } => unfit(errors, detail),
+            AppError::Invalid(errors) => Problem::invalid(field_problems(errors)),
             AppError::Forbidden(detail) => {
                 Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail).because("forbidden")
             }
@@ -256,6 +262,18 @@ pub fn stale(current_etag: &str, detail: impl Into<String>) -> Problem {
 /// A value that is plain data, as a member of a problem.
 fn plain(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+fn field_problems(errors: Vec<FieldError>) -> Vec<FieldProblem> {
+    errors.into_iter().map(|error| FieldProblem { pointer: error.pointer, detail: error.message }).collect()
+}
+
+/// A revision that the rules have left behind: its findings, by field.
+fn unfit(errors: Vec<FieldError>, detail: String) -> Problem {
+    const TITLE: &str = "The revision is not valid any more";
+    let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-revision", TITLE, detail);
+    problem.0.errors = field_problems(errors);
+    problem
 }
 
 fn full(detail: String) -> Problem {

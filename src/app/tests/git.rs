@@ -185,7 +185,10 @@ async fn while_git_is_at_work_nothing_is_read_and_the_brake_holds() {
     world.pass().await;
     let message = world.app.health().await.desired.message.unwrap();
     assert!(message.contains("index.lock since 1h") && message.contains("remove index.lock"), "{message}");
-    let error = tokio::time::timeout(Duration::from_secs(20), world.mutate("noop/a", Edit::Pause { reason: None, until: None }));
+    let error = tokio::time::timeout(
+        Duration::from_secs(20),
+        world.mutate("noop/a", Edit::Pause { reason: None, until: None }),
+    );
     assert!(matches!(error.await.unwrap(), Err(AppError::Busy { .. })));
 
     // A start does not read either; what ran before runs on.

@@ -8,6 +8,7 @@ mod client;
 mod diff;
 mod error;
 mod files;
+mod history;
 mod out;
 mod pairs;
 mod sandbox;
@@ -93,6 +94,10 @@ enum Command {
     /// See and change schedules through the API.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// Show what a schedule's file said, change by change; of a deleted schedule too.
+    History(history::HistoryArgs),
+    /// Write a revision back as a new edit, or the whole directory as it was at a moment.
+    Rollback(history::RollbackArgs),
     /// Read, check and export the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -225,6 +230,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Diff(args) => block_on(diff::diff(&args, &global)),
         Command::Apply(args) => block_on(apply::apply(args, &global)),
         Command::Schedule(command) => block_on(schedule::schedule(command, &global)),
+        Command::History(args) => block_on(history::history(&args, &global)),
+        Command::Rollback(args) => block_on(history::rollback(args, &global)),
         Command::Audit(command) => block_on(audit::audit(command, &global)),
         Command::Brake(args) => block_on(brake::brake(args, &global)),
     }

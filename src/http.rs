@@ -23,6 +23,8 @@ mod request_log;
 
 mod schedule;
 
+mod history;
+
 mod status;
 
 mod audit;
@@ -66,6 +68,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// document are both made from this list.
 fn routes() -> Vec<Route> {
     let mut all = schedule::routes();
+    all.extend(history::routes());
     all.extend(status::routes());
     all.extend(audit::routes());
     all.extend(ops::routes());

@@ -23,7 +23,7 @@ const PUBLIC: [&str; 10] = [
     "/openapi.json",
 ];
 
-const OPERATOR: [(&str, &str); 22] = [
+const OPERATOR: [(&str, &str); 25] = [
     ("POST", "/api/crm/import/acculynx/schedule"),
     ("POST", "/api/crm/import/acculynx/pause"),
     ("POST", "/api/crm/import/acculynx/resume"),
@@ -46,6 +46,9 @@ const OPERATOR: [(&str, &str); 22] = [
     ("DELETE", "/ops/brake"),
     ("POST", "/api/crm/import/noop/schedule"),
     ("POST", "/ops/restart"),
+    ("GET", "/api/crm/import/acculynx/schedule/history"),
+    ("POST", "/api/crm/import/acculynx/schedule/rollback"),
+    ("POST", "/ops/rollback"),
 ];
 
 fn call(server: &Server, (method, path): (&str, &str)) -> Call {

@@ -122,7 +122,7 @@ fn show(answer: &DiffAnswer, read: &DesiredFiles) {
 }
 
 /// A line in the colour of its first sign.
-fn coloured(line: &str) -> String {
+pub(super) fn coloured(line: &str) -> String {
     match line.trim_start().chars().next() {
         Some('+') => out::paint(out::GREEN, line),
         Some('-') => out::paint(out::RED, line),

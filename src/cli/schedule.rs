@@ -265,7 +265,7 @@ async fn show(target: &Target, global: &Global) -> Result<Exit, CliError> {
 }
 
 /// Sends a change of one schedule and shows the tenant it touched.
-async fn mutate(request: Request<'_>, target: &Target, global: &Global) -> Result<Exit, CliError> {
+pub(super) async fn mutate(request: Request<'_>, target: &Target, global: &Global) -> Result<Exit, CliError> {
     let (answer, raw): (MutationAnswer, _) = global.client()?.ask(request.tenant(&target.tenant)).await?;
     if global.json() {
         out::json(&raw);

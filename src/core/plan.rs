@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use guard::{Blast, GuardPolicy, HoldReason, guard};
-pub use render::{render_markdown, render_text};
+pub use render::{render_diff, render_markdown, render_text};
 
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 use crate::core::row::is_asleep;

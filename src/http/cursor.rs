@@ -8,6 +8,7 @@ use super::query::{Query, malformed};
 pub enum List {
     Status,
     Audit,
+    History,
 }
 
 impl List {
@@ -15,6 +16,7 @@ impl List {
         match self {
             List::Status => "s",
             List::Audit => "a",
+            List::History => "h",
         }
     }
 }

@@ -28,7 +28,7 @@ const RESUME: &str = "/api/crm/import/{connector}/resume";
 const RUN_NOW: &str = "/api/crm/import/{connector}/run-now";
 
 /// The longest reason, as the schedule's schema has it.
-const MAX_REASON: usize = 500;
+pub const MAX_REASON: usize = 500;
 /// The longest moment, as text.
 const MAX_MOMENT: usize = 64;
 const DEFAULT_WAIT_SEC: u32 = 30;
@@ -115,7 +115,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// A mutation's answer, tagged with the schedule's new ETag where there still is one.
-fn changed(answer: MutationAnswer) -> Response {
+pub fn changed(answer: MutationAnswer) -> Response {
     let etag = answer.schedules.values().next().map(|status| status.etag.clone());
     tagged(etag.as_deref(), StatusCode::OK, answer)
 }

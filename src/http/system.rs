@@ -16,7 +16,7 @@ use super::table::Route;
 use crate::app::App;
 
 /// What works in this version, and nothing else.
-const FEATURES: [&str; 16] = [
+const FEATURES: &[&str] = &[
     "schedules",
     "pause_resume",
     "run_now",
@@ -28,6 +28,8 @@ const FEATURES: [&str; 16] = [
     "diff",
     "apply",
     "brake",
+    "history",
+    "rollback",
     "analytics",
     "idempotency",
     "etags",
@@ -100,7 +102,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 async fn meta() -> Json<Meta> {
     Json(Meta {
-        features: FEATURES.map(str::to_owned).to_vec(),
+        features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api_version: API_VERSION.to_owned(),
         service: "command-center".to_owned(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Action, Plan, Step};
+use super::{Action, FieldChange, Plan, Step};
 
 fn sign(action: Action) -> char {
     match action {
@@ -34,21 +34,28 @@ pub fn render_text(plan: &Plan) -> String {
     let mut text = String::new();
     for step in &plan.steps {
         let _ = writeln!(text, "{} {} ({})", sign(step.action), step.id, describe(step));
-        let width = step.diff.iter().map(|change| change.field.len()).max().unwrap_or(0);
-        for change in &step.diff {
-            let field = format!("{:width$}", change.field);
-            let _ = match (&change.from, &change.to) {
-                (Value::Null, to) => writeln!(text, "    + {field} = {to}"),
-                (from, Value::Null) => writeln!(text, "    - {field} = {from}"),
-                (from, to) => writeln!(text, "    ~ {field} = {from} -> {to}"),
-            };
-        }
+        text.push_str(&render_diff(&step.diff));
         if let Some(held) = step.held {
             let _ = writeln!(text, "    ! held: {held}");
         }
     }
     text.push_str(&summary(plan));
     text.push('\n');
+    text
+}
+
+/// A line for each field, indented.
+pub fn render_diff(diff: &[FieldChange]) -> String {
+    let mut text = String::new();
+    let width = diff.iter().map(|change| change.field.len()).max().unwrap_or(0);
+    for change in diff {
+        let field = format!("{:width$}", change.field);
+        let _ = match (&change.from, &change.to) {
+            (Value::Null, to) => writeln!(text, "    + {field} = {to}"),
+            (from, Value::Null) => writeln!(text, "    - {field} = {from}"),
+            (from, to) => writeln!(text, "    ~ {field} = {from} -> {to}"),
+        };
+    }
     text
 }
 

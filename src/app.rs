@@ -9,6 +9,7 @@ mod apply;
 mod blocking;
 mod brake;
 mod convergence;
+mod defaults;
 mod diff;
 mod history;
 mod merge;
@@ -75,6 +76,7 @@ pub struct App {
     lanes: Lanes,
     state: Mutex<state::State>,
     work_tree: origins::WorkTree,
+    defaults: Mutex<defaults::State>,
     runs: runs::RunTable,
     brakes: Mutex<Vec<Brake>>,
     /// Edits whose files are written but perhaps not yet on disk.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Instant;
 
-use command_center::core::desired::parse;
+use command_center::core::desired::{Defaults, parse};
 use command_center::core::model::ScheduleId;
 
 use super::{Fleet, Table, ms, six_lines, timed};
@@ -16,7 +16,7 @@ pub fn measure(table: &mut Table) {
     let (texts, read) = timed(|| (0..FILES).map(|n| std::fs::read(fleet.file(n)).expect("a file")).collect::<Vec<_>>());
     let ids: Vec<ScheduleId> = (0..FILES).map(|n| format!("noop/tenant-{n:06}").parse().expect("a name")).collect();
     let (parsed, parse_time) =
-        timed(|| ids.iter().zip(&texts).filter(|(id, text)| parse(id, text).spec.is_some()).count());
+        timed(|| ids.iter().zip(&texts).filter(|(id, text)| parse(id, text, Defaults::NONE).spec.is_some()).count());
     assert_eq!(parsed, FILES);
     let insert = insert(&fleet, &texts);
     let total = read + parse_time + insert;

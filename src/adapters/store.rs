@@ -78,7 +78,10 @@ pub struct Put {
     pub spec: RowSpec,
     /// Of `spec`.
     pub fingerprint: Fingerprint,
+    /// Of `content`.
     pub digest: Digest,
+    /// Of `content` and the defaults below it; `digest` where there are none.
+    pub basis: Digest,
     pub content: Vec<u8>,
     pub stamp: u64,
     pub next_due: Option<Millis>,
@@ -241,6 +244,8 @@ pub struct FleetRow {
     /// Fingerprint of the columns as they were last applied.
     pub applied: Fingerprint,
     pub digest: Digest,
+    /// What the row was worked out from: see `Put`.
+    pub basis: Digest,
     pub stamp: u64,
     pub next_due: Option<Millis>,
 }
@@ -251,6 +256,8 @@ pub struct ScheduleRow {
     pub row: i64,
     pub spec: RowSpec,
     pub digest: Digest,
+    /// What the row was worked out from: see `Put`.
+    pub basis: Digest,
     pub content: Vec<u8>,
     pub stamp: u64,
     pub next_due: Option<Millis>,
@@ -434,6 +441,14 @@ pub trait Store: Send + Sync {
     /// Records a file that cannot be used, with entries for the audit.
     fn put_problem(&self, problem: Problem, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;
     fn clear_problem(&self, path: String, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;
+    /// Keeps a defaults file's last good content, or forgets it, with entries for the audit.
+    fn put_defaults(
+        &self,
+        path: String,
+        content: Option<Vec<u8>>,
+        drafts: Vec<Draft>,
+        now: Millis,
+    ) -> StoreFuture<'_, ()>;
     fn put_brake(&self, brake: Brake, draft: Draft) -> StoreFuture<'_, Vec<i64>>;
     fn release_brake(&self, scope: String, draft: Draft, now: Millis) -> StoreFuture<'_, Vec<i64>>;
     /// Drops intents whose files are known to be on disk.
@@ -460,6 +475,8 @@ pub trait Store: Send + Sync {
     /// The commit that was last noted.
     fn noted_commit(&self) -> StoreFuture<'_, Option<String>>;
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>>;
+    /// The last good content of every defaults file there was, by path.
+    fn defaults(&self) -> StoreFuture<'_, Vec<(String, Vec<u8>)>>;
     fn brakes(&self) -> StoreFuture<'_, Vec<Brake>>;
     /// The answer given under the key within the last day.
     fn answer(&self, key: String, now: Millis) -> StoreFuture<'_, Option<Remembered>>;

@@ -28,18 +28,20 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// The row for `spec`; its key is `row` where it had one.
+    /// The row for `spec`; its key is `row` where it had one. `basis` is the digest together with
+    /// that of the defaults below the file.
     pub fn put(
         row: Option<i64>,
         spec: &ScheduleSpec,
         content: Vec<u8>,
         digest: Digest,
+        basis: Digest,
         stamp: u64,
         next_due: Option<Millis>,
     ) -> Effect {
         let spec = RowSpec::of(spec);
         let fingerprint = spec.fingerprint();
-        Effect::Put(Box::new(Put { row, spec, fingerprint, digest, content, stamp, next_due }))
+        Effect::Put(Box::new(Put { row, spec, fingerprint, digest, basis, content, stamp, next_due }))
     }
 }
 
@@ -120,7 +122,7 @@ fn memo(plan: &Planned) -> Memo {
         Effect::Delete => None,
         Effect::Put(put) => Some(Kept {
             stamp: put.stamp,
-            content: put.digest,
+            content: put.basis,
             applied: put.fingerprint,
             interval_sec: put.spec.interval_sec,
             cron: put.spec.cron.clone(),

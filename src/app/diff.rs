@@ -8,23 +8,25 @@ use anyhow::Context as _;
 
 use super::App;
 use super::blocking::blocking;
+use super::defaults::{self, Compared, read_each};
 use super::error::AppError;
 use super::reading::{Found, Reading, read_all};
 use super::reconcile::plan_valid;
-use super::views::DiffAnswer;
+use super::views::{DefaultsChange, DiffAnswer};
 use crate::adapters::clock::Clock;
-use crate::adapters::source::{Files, Root, Source};
+use crate::adapters::source::{Files, ReadResult, Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
-use crate::core::desired::{Diagnostic, Severity, parse};
+use crate::core::desired::{DefaultsFile, Diagnostic, Severity, parse};
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Digest, Millis, ScheduleId};
-use crate::core::plan::{self, Action, Blast, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
+use crate::core::plan::{self, Action, Blast, ChangeView, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
 use crate::core::row::{fingerprint, is_asleep};
 
 /// A directory's files, read as a whole.
 #[derive(Default)]
 struct Snapshot {
     readings: Vec<Reading>,
+    defaults: Compared,
     /// Whether what is not there is known to be absent.
     complete: bool,
     invalid: Vec<Diagnostic>,
@@ -35,9 +37,10 @@ impl App {
     /// without files, the server's own directory.
     pub async fn diff(&self, files: Option<BTreeMap<String, String>>) -> Result<DiffAnswer, AppError> {
         let now = self.clock.now();
+        let kept = self.store.defaults().await?;
         let snapshot = match files {
-            Some(files) => snapshot_of(files),
-            None => snapshot_from(self.source.clone(), now).await,
+            Some(files) => snapshot_of(files, &kept),
+            None => snapshot_from(self.source.clone(), &kept, now).await,
         };
         let recent = self.state().recent_blasts(now);
         Ok(compare(&self.store, snapshot, recent, self.settings.guard, now).await?)
@@ -51,8 +54,6 @@ impl App {
 pub async fn offline_diff(desired: &Path, dsn: &Path) -> anyhow::Result<DiffAnswer> {
     let clock = Clock::System;
     let source = Arc::new(Source::new(desired.to_owned()));
-    let snapshot = snapshot_from(source, clock.now()).await;
-    anyhow::ensure!(snapshot.complete || !snapshot.invalid.is_empty(), "{} cannot be read", desired.display());
     let folder = tempfile::tempdir().context("could not make a temporary folder for a copy of the store")?;
     let copy = if dsn.exists() {
         SqliteStore::open_copy(dsn, folder.path())?
@@ -60,15 +61,26 @@ pub async fn offline_diff(desired: &Path, dsn: &Path) -> anyhow::Result<DiffAnsw
         SqliteStore::open(&folder.path().join("empty.db"))?
     };
     let store: SharedStore = Arc::new(copy);
+    let snapshot = snapshot_from(source, &store.defaults().await?, clock.now()).await;
+    anyhow::ensure!(snapshot.complete || !snapshot.invalid.is_empty(), "{} cannot be read", desired.display());
     let answer = compare(&store, snapshot, 0, GuardPolicy::default(), clock.now()).await?;
     store.close();
     Ok(answer)
 }
 
-async fn snapshot_from(source: Arc<dyn Files>, now: Millis) -> Snapshot {
+async fn snapshot_from(source: Arc<dyn Files>, kept: &[(String, Vec<u8>)], now: Millis) -> Snapshot {
     let lister = source.clone();
     let Ok(listing) = blocking(move || lister.list()).await else { return Snapshot::default() };
-    let mut snapshot = Snapshot { complete: listing.complete, ..Snapshot::default() };
+    let reader = source.clone();
+    let Ok(read) = blocking(move || read_each(&*reader)).await else { return Snapshot::default() };
+    let content = |read: ReadResult| match read {
+        Ok(found) => Ok(found.map(|(_, content)| content)),
+        Err(error) => Err(error.to_string()),
+    };
+    let found = read.into_iter().map(|(file, read)| (file, content(read)));
+    let is_there = matches!(listing.root, Root::Present);
+    let defaults = defaults::compare(found.filter(|_| is_there).collect(), kept);
+    let mut snapshot = Snapshot { complete: listing.complete, defaults, ..Snapshot::default() };
     if !matches!(listing.root, Root::Present) {
         snapshot.complete = false;
         let message = format!("the desired directory {} is missing or cannot be read", source.root().display());
@@ -85,15 +97,18 @@ async fn snapshot_from(source: Arc<dyn Files>, now: Millis) -> Snapshot {
         snapshot.invalid.push(Diagnostic::whole_file(path.clone(), "unreadable", message.clone()));
     }
     let ids = listing.files.into_iter().map(|listed| listed.id).collect();
-    let mut chunks = read_all(source, ids, now);
+    let mut chunks = read_all(source, ids, snapshot.defaults.defaults.clone(), now);
     while let Some(readings) = chunks.recv().await {
         snapshot.readings.extend(readings);
     }
     snapshot
 }
 
-fn snapshot_of(files: BTreeMap<String, String>) -> Snapshot {
-    let mut snapshot = Snapshot { complete: true, ..Snapshot::default() };
+fn snapshot_of(mut files: BTreeMap<String, String>, kept: &[(String, Vec<u8>)]) -> Snapshot {
+    let found = DefaultsFile::all().map(|file| (file, Ok(files.remove(&file.path()).map(String::into_bytes))));
+    let found = found.collect();
+    let mut snapshot = Snapshot { complete: true, defaults: defaults::compare(found, kept), ..Snapshot::default() };
+    let defaults = snapshot.defaults.defaults.clone();
     for (path, text) in files {
         let name = path.strip_prefix("schedules/").and_then(|rest| rest.strip_suffix(".yaml"));
         let id: Result<ScheduleId, String> = match name {
@@ -103,11 +118,13 @@ fn snapshot_of(files: BTreeMap<String, String>) -> Snapshot {
         match id {
             Err(message) => snapshot.invalid.push(Diagnostic::whole_file(path, "misplaced", message)),
             Ok(id) => {
-                let parsed = parse(&id, text.as_bytes());
+                let parsed = parse(&id, text.as_bytes(), &defaults);
+                let digest = Digest::of(text.as_bytes());
                 let found = match parsed.spec {
                     Some(spec) => Found::Valid(Box::new(super::reading::Valid {
                         spec,
-                        digest: Digest::of(text.as_bytes()),
+                        digest,
+                        basis: defaults.basis(id.connector, digest),
                         content: text.into_bytes(),
                         stamp: 0,
                         changed: 0,
@@ -139,7 +156,10 @@ async fn compare(
     }
     let fleet = rows.len();
     let files = snapshot.readings.len();
+    let Compared { invalid: mut broken, changes: defaults_changes, .. } = snapshot.defaults;
     let mut invalid = snapshot.invalid;
+    invalid.append(&mut broken);
+    let mut moved = HashSet::new();
     let mut steps: Vec<Step> = Vec::new();
     let mut found_ids = HashSet::new();
     for Reading { id, found } in snapshot.readings {
@@ -151,8 +171,11 @@ async fn compare(
                     steps.extend(plan_valid(&id, *valid, None, None, now).into_iter().flat_map(|p| p.steps));
                     continue;
                 };
-                if is_settled(fleet_row, &valid.digest) {
+                if is_settled(fleet_row, &valid.basis) {
                     continue;
+                }
+                if fleet_row.digest == valid.digest && fleet_row.basis != valid.basis {
+                    moved.insert(id.clone());
                 }
                 let whole = store.schedule(id.clone()).await?;
                 let plan = plan_valid(&id, *valid, Some(&glance(fleet_row)), whole.as_ref(), now);
@@ -176,21 +199,44 @@ async fn compare(
         unclear if unclear > 0 && plan.is_empty() => {
             format!("No changes among the valid files; {unclear} findings keep the others from being compared.\n")
         }
-        _ => render_text(&plan),
+        _ => told_of_defaults(&defaults_changes) + &render_text(&plan),
+    };
+    let because = |step: &Step| {
+        let files = defaults_changes.iter().map(|change| &change.file);
+        let governing = files.filter(|file| DefaultsFile::at(file).is_some_and(|f| f.governs(step.id.connector)));
+        moved.contains(&step.id).then(|| governing.cloned().collect::<Vec<_>>().join(", "))
     };
     Ok(DiffAnswer {
         ok: invalid.is_empty(),
         digest: plan.digest(),
-        changes: plan.steps.iter().map(Step::view).collect(),
+        changes: plan.steps.iter().map(|step| ChangeView { because: because(step), ..step.view() }).collect(),
         text,
         markdown: render_markdown(&plan),
+        defaults: defaults_changes,
         invalid,
     })
 }
 
-/// The row is what was applied from exactly this file.
-fn is_settled(row: &FleetRow, digest: &Digest) -> bool {
-    row.digest == *digest && row.actual == row.applied
+/// One line a value, before the plan they lead to.
+fn told_of_defaults(changes: &[DefaultsChange]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        let sign = match change.action.as_str() {
+            "create" => '+',
+            "delete" => '-',
+            _ => '~',
+        };
+        text.push_str(&format!("{sign} {} ({} defaults)\n", change.file, change.action));
+        for field in &change.diff {
+            text.push_str(&format!("    {sign} {} = {} -> {}\n", field.field, field.from, field.to));
+        }
+    }
+    text
+}
+
+/// The row is what was applied from exactly this file over these defaults.
+fn is_settled(row: &FleetRow, basis: &Digest) -> bool {
+    row.basis == *basis && row.actual == row.applied
 }
 
 /// A row as the fleet in memory would show it.
@@ -199,7 +245,7 @@ fn glance(row: &FleetRow) -> Glance {
         slot: 0,
         row: row.row,
         stamp: row.stamp,
-        content: fingerprint(row.digest),
+        content: fingerprint(row.basis),
         applied: row.applied,
         paused: is_asleep(row.paused, row.pause_until, row.next_due),
         running: false,

@@ -7,7 +7,7 @@ use super::App;
 use super::error::{AppError, Stale};
 use super::mutate::{Base, Edit, IfMatch, Mutation, Outcome};
 use crate::adapters::store::RevisionQuery;
-use crate::core::desired::{self, EditError, FieldConflict, FieldError, conflicts};
+use crate::core::desired::{self, Defaults, EditError, FieldConflict, FieldError, conflicts};
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 use crate::core::timing::iso;
 
@@ -27,7 +27,7 @@ impl App {
             return Ok(());
         }
         let known = self.version(&mutation.id, tags).await?;
-        Err(AppError::PreconditionFailed(Box::new(stale(mutation, base, known.as_deref()))))
+        Err(AppError::PreconditionFailed(Box::new(stale(mutation, base, known.as_deref(), &self.defaults()))))
     }
 
     /// The content that one of the tags stands for, where the history still has it.
@@ -50,11 +50,12 @@ impl App {
     }
 }
 
-fn stale(mutation: &Mutation, base: &Base, known: Option<&[u8]>) -> Stale {
+fn stale(mutation: &Mutation, base: &Base, known: Option<&[u8]>, defaults: &Defaults) -> Stale {
     let id = &mutation.id;
-    let written = |content: Option<&[u8]>| content.map_or(Value::Null, |content| desired::shown_value(id, content));
+    let written =
+        |content: Option<&[u8]>| content.map_or(Value::Null, |content| desired::shown_value(id, content, defaults));
     let (before, current) = (written(known), written(base.content.as_deref()));
-    let outcome = work_out(mutation, base).ok();
+    let outcome = work_out(mutation, base, defaults).ok();
     // A change that is not valid may hold a secret; it is not repeated.
     let yours = match (&outcome, &mutation.edit) {
         (None, _) => Value::Null,
@@ -83,7 +84,12 @@ fn applied(document: &Value, edit: &Edit) -> Value {
 
 /// Whether the change may be made on `theirs` although it was first made on `base`: not when both
 /// changed the same field, each to another value.
-pub(super) fn check_together(mutation: &Mutation, base: &Base, theirs: &Base) -> Result<(), AppError> {
+pub(super) fn check_together(
+    mutation: &Mutation,
+    base: &Base,
+    theirs: &Base,
+    defaults: &Defaults,
+) -> Result<(), AppError> {
     let id = &mutation.id;
     let refuse = |what: &str, conflicts: Vec<FieldConflict>| {
         let detail = format!("{} {what} by somebody else at the same moment; their version stays", id.file());
@@ -94,9 +100,9 @@ pub(super) fn check_together(mutation: &Mutation, base: &Base, theirs: &Base) ->
         (Some(_), None) if matches!(mutation.edit, Edit::Delete) => Err(AppError::NotFound(id.clone())),
         (Some(_), None) => refuse("was deleted", Vec::new()),
         _ if matches!(mutation.edit, Edit::Delete | Edit::Replace(_)) => refuse("was changed", Vec::new()),
-        (None, _) => together(mutation, &json!({}), theirs, refuse),
+        (None, _) => together(mutation, &json!({}), theirs, defaults, refuse),
         (Some(before), Some(_)) => match desired::document_value(id, before) {
-            Ok(before) => together(mutation, &before, theirs, refuse),
+            Ok(before) => together(mutation, &before, theirs, defaults, refuse),
             Err(found) => Err(unreadable(id, &found.message)),
         },
     }
@@ -106,10 +112,11 @@ fn together(
     mutation: &Mutation,
     before: &Value,
     theirs: &Base,
+    defaults: &Defaults,
     refuse: impl Fn(&str, Vec<FieldConflict>) -> Result<(), AppError>,
 ) -> Result<(), AppError> {
     let content = theirs.content.as_deref().unwrap_or_default();
-    let now = match desired::shown_value(&mutation.id, content) {
+    let now = match desired::shown_value(&mutation.id, content, defaults) {
         Value::Null => return Err(unreadable(&mutation.id, "somebody is changing it, and it is not valid now")),
         now => now,
     };
@@ -149,20 +156,20 @@ fn patch_of(edit: &Edit) -> Option<Map<String, Value>> {
 }
 
 /// The file's new bytes: a minimal edit of what is there, or a new document.
-pub(super) fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppError> {
+pub(super) fn work_out(mutation: &Mutation, base: &Base, defaults: &Defaults) -> Result<Outcome, AppError> {
     let id = &mutation.id;
     if let Edit::Replace(replacement) = &mutation.edit {
-        return replacement.outcome(id, base);
+        return replacement.outcome(id, base, defaults);
     }
     let Some(patch) = patch_of(&mutation.edit) else { return Ok(Outcome { content: None, spec: None }) };
     let content = match &base.content {
         Some(content) => {
             let before = desired::document_value(id, content).map_err(|found| unreadable(id, &found.message))?;
-            let patch = without_idle_resume(&before, patch, &mutation.edit);
+            let patch = without_idle_resume(&before, patch, mutation, defaults);
             let merged = desired::merged(&before, &patch);
-            let spec = desired::check_value(id, &merged).map_err(|wrong| {
+            let spec = desired::check_value(id, &merged, defaults).map_err(|wrong| {
                 // What is wrong with the file already is not the caller's to be blamed for.
-                match desired::check_value(id, &before) {
+                match desired::check_value(id, &before, defaults) {
                     Ok(_) => AppError::Invalid(wrong),
                     Err(_) => unreadable(id, "it is not valid"),
                 }
@@ -173,12 +180,12 @@ pub(super) fn work_out(mutation: &Mutation, base: &Base) -> Result<Outcome, AppE
         }
         None if matches!(mutation.edit, Edit::Merge(_)) => {
             let merged = desired::merged(&json!({}), &patch);
-            desired::check_value(id, &merged).map_err(AppError::Invalid)?;
+            desired::check_value(id, &merged, defaults).map_err(AppError::Invalid)?;
             desired::new_document(&object(merged))
         }
         None => return Err(AppError::NotFound(id.clone())),
     };
-    let parsed = desired::parse(id, &content);
+    let parsed = desired::parse(id, &content, defaults);
     let spec = parsed.spec.ok_or_else(|| {
         let error = |found: desired::Diagnostic| FieldError { pointer: found.field, message: found.message };
         AppError::Invalid(parsed.diagnostics.into_iter().map(error).collect())
@@ -191,8 +198,15 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// Resuming what is not paused writes no `paused: false` into a file that had no such key.
-fn without_idle_resume(before: &Value, mut patch: Map<String, Value>, edit: &Edit) -> Map<String, Value> {
-    if matches!(edit, Edit::Resume { .. }) && before.get("paused").is_none() {
+/// What is paused by the defaults alone is resumed by saying so in its own file.
+fn without_idle_resume(
+    before: &Value,
+    mut patch: Map<String, Value>,
+    mutation: &Mutation,
+    defaults: &Defaults,
+) -> Map<String, Value> {
+    let by_default = defaults.value(mutation.id.connector, "paused") == Some(&Value::Bool(true));
+    if matches!(mutation.edit, Edit::Resume { .. }) && before.get("paused").is_none() && !by_default {
         patch.remove("paused");
     }
     patch

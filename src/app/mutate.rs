@@ -15,6 +15,7 @@ use super::views::{MutationAnswer, ScheduleStatus};
 use crate::adapters::source::{FileStat, SourceError, Swap};
 use crate::adapters::store::{Applied, Intent, ScheduleRow};
 use crate::core::audit::operation;
+use crate::core::desired::{self, Defaults};
 use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
 use crate::core::plan::{self, Action, Desired, Observed, Step, diff};
 
@@ -95,7 +96,7 @@ impl App {
             let base = self.read_base(&mutation.id)?;
             self.check_precondition(&mutation, &base).await?;
             if let Some(first) = &first {
-                check_together(&mutation, first, &base)?;
+                check_together(&mutation, first, &base, &self.defaults())?;
             }
             if let Some(answer) = self.attempt(&mutation, &base, &action_id).await? {
                 return Ok(answer);
@@ -114,9 +115,10 @@ impl App {
         action_id: &str,
     ) -> Result<Option<MutationAnswer>, AppError> {
         let row = self.settled_row(&mutation.id, base).await?;
-        let outcome = work_out(mutation, base)?;
+        let defaults = self.defaults();
+        let outcome = work_out(mutation, base, &defaults)?;
         check_end(mutation, &outcome, self.clock.now())?;
-        check_access(mutation, row.as_ref(), outcome.spec.as_ref())?;
+        check_access(mutation, base, row.as_ref(), outcome.spec.as_ref(), &defaults)?;
         if outcome.content == base.content && base.content.is_some() {
             let status = self.status_of(&mutation.id).await?;
             return Ok(Some(answer(&mutation.id, status, action_id.to_owned(), Vec::new())));
@@ -200,8 +202,9 @@ impl App {
                     Edit::Replace(_) => Replacement::steps(id, planned.steps),
                     _ => planned.steps,
                 };
+                let basis = self.defaults().basis(id.connector, digest);
                 // The stamp is known only once the file is written; it is filled in then.
-                (steps, Effect::put(row_key, spec, content.clone(), digest, 0, planned.next_due))
+                (steps, Effect::put(row_key, spec, content.clone(), digest, basis, 0, planned.next_due))
             }
             _ => {
                 let step =
@@ -269,7 +272,7 @@ impl App {
         why: &str,
     ) -> Result<(), AppError> {
         let effect = match row.and_then(|row| Some((row.spec.spec()?, row))) {
-            Some((spec, row)) => Effect::put(Some(row.row), &spec, row.content, row.digest, 0, row.next_due),
+            Some((spec, row)) => Effect::put(Some(row.row), &spec, row.content, row.digest, row.basis, 0, row.next_due),
             None => Effect::Delete,
         };
         let action_id = new_action_id();
@@ -323,6 +326,7 @@ fn row_after(effect: &Effect, before: Option<&ScheduleRow>) -> Option<ScheduleRo
         row: put.row.unwrap_or(0),
         spec: put.spec.clone(),
         digest: put.digest,
+        basis: put.basis,
         content: Vec::new(),
         stamp: put.stamp,
         next_due: put.next_due,
@@ -343,11 +347,22 @@ fn action_name(action: Action) -> &'static str {
 }
 
 /// Who may not change connections may neither bring one nor take one away.
-fn check_access(mutation: &Mutation, row: Option<&ScheduleRow>, spec: Option<&ScheduleSpec>) -> Result<(), AppError> {
+fn check_access(
+    mutation: &Mutation,
+    base: &Base,
+    row: Option<&ScheduleRow>,
+    spec: Option<&ScheduleSpec>,
+    defaults: &Defaults,
+) -> Result<(), AppError> {
     let Some(spec) = spec else {
         return if row.is_some() { Ok(()) } else { Err(AppError::NotFound(mutation.id.clone())) };
     };
-    let before = row.and_then(|row| row.spec.spec()).and_then(|spec| spec.connection);
+    // What the defaults give is nobody's doing here, so that both sides are seen over the same ones.
+    let own = base.content.as_deref().unwrap_or(b"interval_sec: 1");
+    let before = match desired::parse(&mutation.id, own, defaults).spec {
+        Some(spec) => spec.connection,
+        None => row.and_then(|row| row.spec.spec()).and_then(|spec| spec.connection),
+    };
     if before != spec.connection && !mutation.may_change_connection {
         return Err(AppError::Forbidden("changing `connection` takes the role admin".to_owned()));
     }

@@ -6,13 +6,19 @@ use super::App;
 use super::apply::{Planned, file_edit};
 use super::blocking::blocking;
 use super::error::AppError;
-use crate::adapters::source::{GitError, Origins, Repo};
+use crate::adapters::source::{FileStat, GitError, Origins, Repo};
 use crate::core::model::{Caller, ScheduleId, Source};
 
 /// Whose edit it is, and in which commit it stands.
 pub(super) struct Origin {
     pub caller: Caller,
     pub commit: Option<String>,
+}
+
+impl Origin {
+    fn unknown() -> Origin {
+        Origin { caller: file_edit(), commit: None }
+    }
 }
 
 /// What is known of the work tree around the desired directory.
@@ -102,13 +108,19 @@ impl App {
 
     /// Whose edit the file of a schedule is, as it lies there now.
     pub(super) fn origin(&self, id: &ScheduleId) -> Origin {
-        let unknown = Origin { caller: file_edit(), commit: None };
-        let origins = self.work_tree.known().origins.clone();
-        if origins.is_empty() {
-            return unknown;
+        if self.work_tree.known().origins.is_empty() {
+            return Origin::unknown();
         }
-        let Ok(stat) = self.source.stat(id) else { return unknown };
-        origins.commit_of(&id.file(), stat.as_ref()).map_or(unknown, |commit| Origin {
+        match self.source.stat(id) {
+            Ok(stat) => self.origin_of(&id.file(), stat.as_ref()),
+            Err(_) => Origin::unknown(),
+        }
+    }
+
+    /// Whose edit a file is; `stat` is its own as it lies there now, `None` when it is gone.
+    pub(super) fn origin_of(&self, path: &str, stat: Option<&FileStat>) -> Origin {
+        let origins = self.work_tree.known().origins.clone();
+        origins.commit_of(path, stat).map_or_else(Origin::unknown, |commit| Origin {
             caller: Caller { source: Source::Git, actor: commit.author.clone() },
             commit: Some(commit.id.clone()),
         })

@@ -14,14 +14,14 @@ use super::reconcile::Tally;
 use super::views::PassReport;
 use crate::adapters::source::{Listing, Root};
 use crate::core::audit::operation;
-use crate::core::desired::Diagnostic;
+use crate::core::desired::{DefaultsFile, Diagnostic};
 use crate::core::fleet::Sync;
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Facet, HoldReason, Plan, Step, diff};
 use crate::core::timing::iso;
 
 /// Two scans this far apart must agree on a file's absence before its schedule is deleted.
-const SECOND_SCAN_MS: Millis = 2_000;
+pub(super) const SECOND_SCAN_MS: Millis = 2_000;
 
 /// How long git is given to move HEAD after it has written its index.
 const SETTLING: Duration = Duration::from_millis(60);
@@ -97,11 +97,15 @@ impl App {
 
     async fn settle_scan(&self, scan: Scan, confirm: Option<(&str, &Caller)>) -> Result<PassReport, AppError> {
         let alone = self.gate.write().await;
+        if matches!(scan.listing.root, Root::Present) {
+            self.take_up_defaults(scan.listing.complete).await?;
+        }
         let (changed, unseen) = self.compare(&scan);
         let mut tally = Tally::default();
         self.reconcile(changed, &mut tally).await?;
         let report = self.settle(&scan, unseen, &mut tally, confirm).await?;
         self.settle_misplaced(&scan).await?;
+        self.defaults_are_settled();
         drop(alone);
         let earliest = {
             let mut fleet = self.fleet();
@@ -112,9 +116,9 @@ impl App {
         Ok(report)
     }
 
-    /// Whether a deletion waits only for the second scan.
+    /// Whether a deletion, or the end of some defaults, waits only for the second scan.
     pub fn awaits_second_scan(&self) -> bool {
-        self.state().held.iter().any(|held| held.step.held == Some(HoldReason::Unconfirmed))
+        self.misses_defaults() || self.state().held.iter().any(|held| held.step.held == Some(HoldReason::Unconfirmed))
     }
 
     fn finish_pass(&self, mut report: PassReport, started: Millis, clock: std::time::Instant) -> PassReport {
@@ -183,6 +187,7 @@ impl App {
     /// Which files are new, changed or in need of repair, and which schedules no file was found for.
     fn compare(&self, scan: &Scan) -> (Vec<ScheduleId>, Vec<ScheduleId>) {
         let problems = self.state().problems.clone();
+        let moved = self.moved_by_defaults();
         let mut fleet = self.fleet();
         fleet.unsee();
         let mut changed = Vec::new();
@@ -192,6 +197,7 @@ impl App {
                 fleet.see(glance.slot);
             }
             let same = known.is_some_and(|glance| glance.stamp == stamp && glance.sync == Sync::Synced);
+            let same = same && !moved.contains(&connector);
             if !same && let Ok(tenant) = tenant.parse() {
                 changed.push(ScheduleId::new(connector, tenant));
             }
@@ -387,7 +393,7 @@ impl App {
                     .get(path)
                     .is_some_and(|p| p.digest.is_none() && p.diagnostics.iter().all(|d| ours(&d.code)))
             };
-            state.problems.keys().filter(|path| of_the_scan(path) && !is_schedule(path)).cloned().collect()
+            state.problems.keys().filter(|path| of_the_scan(path) && !is_read(path)).cloned().collect()
         };
         for path in stale.into_iter().filter(|path| !found.iter().any(|(known, ..)| known == path)) {
             self.forget_problem(None, path).await?;
@@ -401,10 +407,13 @@ impl App {
     }
 }
 
-fn is_schedule(path: &str) -> bool {
-    path.strip_prefix("schedules/")
+/// Whether the file is one that is read: its problems are cleared by what it says.
+fn is_read(path: &str) -> bool {
+    let is_schedule = path
+        .strip_prefix("schedules/")
         .and_then(|rest| rest.strip_suffix(".yaml"))
-        .is_some_and(|name| name.parse::<ScheduleId>().is_ok())
+        .is_some_and(|name| name.parse::<ScheduleId>().is_ok());
+    is_schedule || DefaultsFile::at(path).is_some()
 }
 
 /// Why nothing may be concluded from what the scan did not find, if so.

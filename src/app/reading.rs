@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::blocking::{hand_over, start_blocking};
 use crate::adapters::source::{FileStat, Files, ReadResult};
-use crate::core::desired::{Diagnostic, parse};
+use crate::core::desired::{Defaults, Diagnostic, parse};
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 
 /// One schedule's file as it was read.
@@ -30,6 +30,8 @@ pub(super) enum Found {
 pub(super) struct Valid {
     pub spec: ScheduleSpec,
     pub digest: Digest,
+    /// The digest together with that of the defaults below the file.
+    pub basis: Digest,
     pub content: Vec<u8>,
     pub stamp: u64,
     /// When the file was last changed on disk.
@@ -67,15 +69,15 @@ pub(super) fn is_same_file(stamp: u64, stat: &FileStat) -> bool {
 }
 
 /// Reads one schedule's file.
-pub(super) fn read(source: &dyn Files, id: &ScheduleId, now: Millis) -> Reading {
-    reading(id, source.read(id), now)
+pub(super) fn read(source: &dyn Files, id: &ScheduleId, defaults: &Defaults, now: Millis) -> Reading {
+    reading(id, source.read(id), defaults, now)
 }
 
 /// What a file says that was just read.
-fn reading(id: &ScheduleId, read: ReadResult, now: Millis) -> Reading {
+fn reading(id: &ScheduleId, read: ReadResult, defaults: &Defaults, now: Millis) -> Reading {
     let id = id.clone();
     let found = match read {
-        Ok(Some((stat, content))) => understand(&id, &stat, content, now),
+        Ok(Some((stat, content))) => understand(&id, &stat, content, defaults, now),
         Ok(None) => Found::Absent,
         Err(error) => Found::Invalid {
             digest: None,
@@ -85,13 +87,14 @@ fn reading(id: &ScheduleId, read: ReadResult, now: Millis) -> Reading {
     Reading { id, found }
 }
 
-fn understand(id: &ScheduleId, stat: &FileStat, content: Vec<u8>, now: Millis) -> Found {
+fn understand(id: &ScheduleId, stat: &FileStat, content: Vec<u8>, defaults: &Defaults, now: Millis) -> Found {
     let digest = Digest::of(&content);
-    let parsed = parse(id, &content);
+    let parsed = parse(id, &content, defaults);
     match parsed.spec {
         Some(spec) => Found::Valid(Box::new(Valid {
             spec,
             digest,
+            basis: defaults.basis(id.connector, digest),
             content,
             stamp: stamp(stat, now),
             changed: stat.changed_ns() / 1_000_000,
@@ -105,13 +108,19 @@ fn understand(id: &ScheduleId, stat: &FileStat, content: Vec<u8>, now: Millis) -
 const CHUNK: usize = 512;
 
 /// Reads many files on two threads; hands over chunks as they are ready, in no order.
-pub(super) fn read_all(source: Arc<dyn Files>, ids: Vec<ScheduleId>, now: Millis) -> mpsc::Receiver<Vec<Reading>> {
+pub(super) fn read_all(
+    source: Arc<dyn Files>,
+    ids: Vec<ScheduleId>,
+    defaults: Arc<Defaults>,
+    now: Millis,
+) -> mpsc::Receiver<Vec<Reading>> {
     let (sender, receiver) = mpsc::channel(4);
     let threads = if ids.len() > CHUNK { 2 } else { 1 };
     let ids = Arc::new(ids);
     let next = Arc::new(AtomicUsize::new(0));
     for _ in 0..threads {
         let (source, ids, next, sender) = (source.clone(), ids.clone(), next.clone(), sender.clone());
+        let defaults = defaults.clone();
         start_blocking(move || {
             loop {
                 let start = next.fetch_add(CHUNK, Ordering::Relaxed);
@@ -120,7 +129,7 @@ pub(super) fn read_all(source: Arc<dyn Files>, ids: Vec<ScheduleId>, now: Millis
                     return;
                 };
                 let mut readings = Vec::with_capacity(chunk.len());
-                source.read_each(chunk, &mut |id, read| readings.push(reading(id, read, now)));
+                source.read_each(chunk, &mut |id, read| readings.push(reading(id, read, &defaults, now)));
                 if hand_over(&sender, readings).is_err() {
                     return;
                 }

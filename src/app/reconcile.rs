@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::App;
 use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
+use super::defaults::BECAUSE;
 use super::error::AppError;
 use super::reading::{Found, Reading, Valid, is_same_file, read_all};
 use crate::adapters::store::{Problem, ScheduleRow};
 use crate::core::audit::operation;
-use crate::core::desired::{Diagnostic, parse};
+use crate::core::desired::{Defaults, Diagnostic, parse};
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, Desired, Observed, Step};
@@ -56,6 +57,9 @@ impl App {
             return Ok(true);
         }
         let _alone = self.gate.write().await;
+        if self.has_new_defaults().await {
+            return Ok(true);
+        }
         let mut tally = Tally::default();
         self.reconcile(ids, &mut tally).await?;
         let wants_pass = !tally.absent.is_empty();
@@ -78,7 +82,7 @@ impl App {
 
     /// Reads and applies; what is destructive is handed back in the tally. The caller holds the gate.
     pub(super) async fn reconcile(&self, ids: Vec<ScheduleId>, tally: &mut Tally) -> Result<(), AppError> {
-        let mut chunks = read_all(self.source.clone(), ids, self.clock.now());
+        let mut chunks = read_all(self.source.clone(), ids, self.defaults(), self.clock.now());
         // While one chunk is being committed the next ones are planned.
         let mut under_way = FuturesUnordered::new();
         loop {
@@ -114,7 +118,8 @@ impl App {
                     if plan.steps.iter().any(|step| step.action == Action::Pause) {
                         tally.pauses.push(plan);
                     } else {
-                        if plan.steps.iter().any(|step| !matches!(step.action, Action::Repair(_))) {
+                        let own = plan.notes.iter().all(|(name, _)| *name != BECAUSE);
+                        if own && plan.steps.iter().any(|step| !matches!(step.action, Action::Repair(_))) {
                             changed_at.push(changed);
                         }
                         planned.push(plan);
@@ -158,12 +163,13 @@ impl App {
             }
             None => None,
         };
+        let moved = row.as_ref().is_some_and(|row| row.digest == valid.digest && row.basis != valid.basis);
         let planned = plan_valid(id, valid, glance.as_ref(), row.as_ref(), self.clock.now());
         if let (None, Some(glance)) = (&planned, glance) {
             // A false alarm, or a hold that is over.
             self.fleet().set_sync(glance.slot, Sync::Synced);
         }
-        Ok(planned.map(|plan| plan.by(self.origin(id))))
+        Ok(planned.map(|plan| if moved { self.by_defaults(plan) } else { plan.by(self.origin(id)) }))
     }
 
     /// A row that drifted while its file is broken is put back to the last good version. Where that
@@ -172,7 +178,7 @@ impl App {
         let glance = self.fleet().get(id.connector, id.tenant.as_str());
         let Some(glance) = glance.filter(|glance| glance.sync == Sync::Drifted) else { return Ok(None) };
         let row = self.store.schedule(id.clone()).await?;
-        let last_good = row.as_ref().and_then(|row| last_good(id, row));
+        let last_good = row.as_ref().and_then(|row| last_good(id, row, &self.defaults()));
         match last_good {
             Some(valid) => Ok(plan_valid(id, valid, Some(&glance), row.as_ref(), self.clock.now())),
             None => {
@@ -187,7 +193,7 @@ impl App {
 
     /// Nothing differs as far as memory can tell, and nothing was found to be drifting.
     fn is_as_applied(&self, glance: &Glance, valid: &Valid) -> bool {
-        glance.content == fingerprint(valid.digest) && glance.sync == Sync::Synced
+        glance.content == fingerprint(valid.basis) && glance.sync == Sync::Synced
     }
 
     /// Carries out the pauses that the guard lets pass and holds the others. Returns whether any is held.
@@ -313,10 +319,11 @@ impl Tally {
     }
 }
 
-/// What the store kept of the file's last good version.
-fn last_good(id: &ScheduleId, row: &ScheduleRow) -> Option<Valid> {
-    let spec = parse(id, &row.content).spec?;
-    Some(Valid { spec, digest: row.digest, content: row.content.clone(), stamp: row.stamp, changed: 0 })
+/// What the store kept of the file's last good version, unless the defaults it stood on are others.
+fn last_good(id: &ScheduleId, row: &ScheduleRow, defaults: &Defaults) -> Option<Valid> {
+    let ScheduleRow { digest, basis, stamp, .. } = *row;
+    let spec = parse(id, &row.content, defaults).spec.filter(|_| defaults.basis(id.connector, digest) == basis)?;
+    Some(Valid { spec, digest, basis, content: row.content.clone(), stamp, changed: 0 })
 }
 
 /// Plans a valid file against its row. `glance` is what this process applied before, if anything.
@@ -329,20 +336,21 @@ pub(super) fn plan_valid(
 ) -> Option<Planned> {
     let stored = row.map(|row| row.spec.spec().unwrap_or_default());
     let observed =
-        row.zip(stored.as_ref()).map(|(row, spec)| Observed { spec, applied: row.digest, next_due: row.next_due });
-    let known = glance.is_some_and(|glance| glance.content == fingerprint(valid.digest));
-    let desired = Desired::Present { spec: &valid.spec, digest: valid.digest };
+        row.zip(stored.as_ref()).map(|(row, spec)| Observed { spec, applied: row.basis, next_due: row.next_due });
+    let known = glance.is_some_and(|glance| glance.content == fingerprint(valid.basis));
+    let desired = Desired::Present { spec: &valid.spec, digest: valid.basis };
     let planned = plan::plan_schedule(id, desired, observed, known, now);
-    let as_it_was = row.is_some_and(|row| row.digest == valid.digest && row.next_due == planned.next_due);
+    let as_it_was = row
+        .is_some_and(|row| row.digest == valid.digest && row.basis == valid.basis && row.next_due == planned.next_due);
     if planned.steps.is_empty() && as_it_was && glance.is_some_and(|glance| glance.next_due == planned.next_due) {
         return None;
     }
     let row_key = row.map(|row| row.row).or(glance.map(|glance| glance.row));
-    let Valid { spec, digest, content, stamp, .. } = valid;
+    let Valid { spec, digest, basis, content, stamp, .. } = valid;
     Some(Planned {
         id: id.clone(),
         steps: planned.steps,
-        effect: Effect::put(row_key, &spec, content, digest, stamp, planned.next_due),
+        effect: Effect::put(row_key, &spec, content, digest, basis, stamp, planned.next_due),
         caller: file_edit(),
         action_id: new_action_id(),
         notes: Vec::new(),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::error::AppError;
 use super::mutate::{Base, Outcome};
-use crate::core::desired::{self, FieldError, Severity};
+use crate::core::desired::{self, Defaults, FieldError, Severity};
 use crate::core::model::{Digest, ScheduleId};
 use crate::core::plan::{Action, Step};
 
@@ -28,8 +28,8 @@ pub enum Expect {
 }
 
 impl Replacement {
-    /// What the bytes mean by today's rules.
-    pub(super) fn outcome(&self, id: &ScheduleId, base: &Base) -> Result<Outcome, AppError> {
+    /// What the bytes mean by today's rules, over today's defaults.
+    pub(super) fn outcome(&self, id: &ScheduleId, base: &Base, defaults: &Defaults) -> Result<Outcome, AppError> {
         if let Expect::Exactly(expected) = self.expect
             && expected != base.digest
         {
@@ -37,7 +37,7 @@ impl Replacement {
             return Err(AppError::Conflict { detail, suggestion: None });
         }
         let Some(content) = &self.content else { return Ok(Outcome { content: None, spec: None }) };
-        let parsed = desired::parse(id, content);
+        let parsed = desired::parse(id, content, defaults);
         match parsed.spec {
             Some(spec) => Ok(Outcome { content: Some(content.clone()), spec: Some(spec) }),
             None => {

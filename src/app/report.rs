@@ -61,12 +61,13 @@ impl App {
         let row = self.store.schedule(id.clone()).await?.ok_or_else(|| AppError::NotFound(id.clone()))?;
         // The tag is that of the content shown, which a mutation's If-Match is held against.
         let (written, etag) = match self.source.read(id) {
-            Ok(Some((_, content))) => (shown_value(id, &content), Digest::of(&content)),
+            Ok(Some((_, content))) => (shown_value(id, &content, &self.defaults()), Digest::of(&content)),
             Ok(None) | Err(SourceError::TooLarge { .. } | SourceError::NotRegular { .. }) => (Value::Null, row.digest),
             Err(error) => return Err(error.into()),
         };
         let etag = etag.to_hex();
         let effective = row.spec.spec().unwrap_or_default();
+        let origin = self.origins_of(id, &row);
         let status = self.status_from(id, row);
         Ok(ScheduleView {
             ok: true,
@@ -76,6 +77,7 @@ impl App {
             etag,
             written,
             effective,
+            origin,
             status: status.ok_or_else(|| AppError::NotFound(id.clone()))?,
         })
     }
@@ -207,7 +209,7 @@ impl App {
             let of: Vec<_> = state.held.iter().filter(|held| held.step.id == *id).collect();
             (of.first().map_or(now, |held| held.since), of.iter().map(|held| held.step.clone()).collect())
         };
-        let steps = match read(&*self.source, id, now).found {
+        let steps = match read(&*self.source, id, &self.defaults(), now).found {
             Found::Valid(valid) if held.is_empty() => {
                 plan_valid(id, *valid, Some(glance), row.as_ref(), now).map(|plan| plan.steps).unwrap_or_default()
             }

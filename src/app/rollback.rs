@@ -14,7 +14,7 @@ use super::replace::{Expect, Replacement};
 use super::views::{LeftSchedule, MutationAnswer, RollbackAnswer, RollbackResult};
 use crate::adapters::store::PastState;
 use crate::core::audit::operation;
-use crate::core::desired::{self, FieldError, document_value};
+use crate::core::desired::{self, Defaults, FieldError, document_value};
 use crate::core::history::{RevisionRef, shown_diff};
 use crate::core::model::{Caller, Digest, Millis, ScheduleId};
 use crate::core::plan::{Action, Plan, Step, render_text};
@@ -171,6 +171,7 @@ impl App {
             return Err(outside("lies in the future".to_owned()));
         }
         let doubtful = self.doubtful_files();
+        let defaults = self.defaults();
         let (mut items, mut left, mut begins) = (Vec::new(), Vec::new(), Millis::MAX);
         let mut past = self.store.fleet_at(to);
         while let Some(batch) = past.recv().await {
@@ -181,7 +182,7 @@ impl App {
                 } else {
                     state.now.as_ref().map(|version| version.digest)
                 };
-                match plan_one(state, file) {
+                match plan_one(state, file, &defaults) {
                     Ok(item) => items.extend(item),
                     Err(one) => left.push(one),
                 }
@@ -242,7 +243,7 @@ impl App {
 }
 
 /// What there is to do about one schedule, if anything; or why it has to stay as it is.
-fn plan_one(state: PastState, file: Option<Digest>) -> Result<Option<Item>, LeftSchedule> {
+fn plan_one(state: PastState, file: Option<Digest>, defaults: &Defaults) -> Result<Option<Item>, LeftSchedule> {
     let PastState { id, known_since, is_begun_late, number, then, now } = state;
     if file == then.as_ref().map(|version| version.digest) && now.is_some() == then.is_some() {
         return Ok(None);
@@ -260,7 +261,7 @@ fn plan_one(state: PastState, file: Option<Digest>) -> Result<Option<Item>, Left
             let Some(content) = version.content else {
                 return Err(left("its content of then was lost or damaged in the store".to_owned()));
             };
-            if let parsed = desired::parse(&id, &content)
+            if let parsed = desired::parse(&id, &content, defaults)
                 && parsed.spec.is_none()
             {
                 let first = parsed.diagnostics.first().map_or("", |found| found.message.as_str());

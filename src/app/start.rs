@@ -63,6 +63,7 @@ impl App {
             lanes: Lanes::new(),
             state: Mutex::new(state::State::default()),
             work_tree: super::origins::WorkTree::default(),
+            defaults: Mutex::default(),
             brakes: Mutex::new(Vec::new()),
             unsynced: Mutex::new(Vec::new()),
             pass_wanted: Notify::new(),
@@ -93,13 +94,20 @@ impl App {
     }
 
     async fn load(&self) -> Result<(), AppError> {
+        self.load_defaults().await?;
+        let defaults = self.defaults();
         let count = self.store.schedule_count().await?;
         self.fleet().reserve(count);
         let mut rows = self.store.fleet();
         while let Some(batch) = rows.recv().await {
             let mut fleet = self.fleet();
             for row in batch? {
-                let slot = fleet.put(row.connector, &row.tenant, &loaded(&row));
+                let mut member = loaded(&row);
+                if row.basis != defaults.basis(row.connector, row.digest) {
+                    // Its defaults changed, and the program stopped before it did.
+                    member.stamp = 0;
+                }
+                let slot = fleet.put(row.connector, &row.tenant, &member);
                 let is_timed = row.next_due.is_some() || row.paused && row.pause_until.is_none();
                 if row.actual != row.applied || !is_timed {
                     fleet.set_sync(slot, Sync::Drifted);
@@ -233,7 +241,7 @@ fn loaded(row: &FleetRow) -> Member<'_> {
     Member {
         row: row.row,
         stamp: row.stamp,
-        content: row.digest,
+        content: row.basis,
         applied: row.applied,
         interval_sec: row.interval_sec,
         cron: row.cron.as_deref(),
@@ -261,7 +269,7 @@ impl App {
                         let same = glance.row == row.row
                             && glance.applied == row.actual
                             && glance.next_due == row.next_due
-                            && glance.content == crate::core::row::fingerprint(row.digest);
+                            && glance.content == crate::core::row::fingerprint(row.basis);
                         if !same && matches!(glance.sync, Sync::Synced | Sync::Invalid) {
                             fleet.set_sync(glance.slot, Sync::Drifted);
                         }

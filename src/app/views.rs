@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::core::desired::Diagnostic;
 use crate::core::model::{LastStatus, RunResult, ScheduleSpec};
-use crate::core::plan::{ChangeView, Facet};
+use crate::core::plan::{ChangeView, Facet, FieldChange};
 
 /// One schedule's status (contract part 2).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +61,20 @@ pub struct ScheduleView {
     pub written: Value,
     /// What it means with defaults filled in; the last good one when the file is invalid.
     pub effective: ScheduleSpec,
+    /// Where each effective value comes from, by the field's dotted name.
+    #[serde(default)]
+    pub origin: BTreeMap<String, OriginView>,
     pub status: ScheduleStatus,
+}
+
+/// An effective value and where it comes from.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct OriginView {
+    pub value: Value,
+    /// `file`, the path of a defaults file, `built-in`, or `last applied` where the files say otherwise by now.
+    pub from: String,
+    /// Its line there.
+    pub line: Option<u32>,
 }
 
 /// A successful mutation's answer.
@@ -235,10 +248,22 @@ pub struct DiffAnswer {
     pub ok: bool,
     pub digest: String,
     pub changes: Vec<ChangeView>,
+    /// Files of defaults that change.
+    #[serde(default)]
+    pub defaults: Vec<DefaultsChange>,
     /// Files that cannot be used; with any of them a diff is an error, never "no difference".
     pub invalid: Vec<Diagnostic>,
     pub text: String,
     pub markdown: String,
+}
+
+/// What changes in a file of defaults.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DefaultsChange {
+    pub file: String,
+    /// create, update or delete.
+    pub action: String,
+    pub diff: Vec<FieldChange>,
 }
 
 /// `apply`'s answer.

@@ -46,10 +46,11 @@ pub(super) async fn diff(args: &DiffArgs, global: &Global) -> Result<Exit, CliEr
             Err(error) => return Err(error),
         },
     };
+    let defaults = read.meaning_of_defaults();
     // A file that could not be sent as it is is no less invalid than one that could.
     let broken = read.files.iter().filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
     let unsaid: Vec<_> = broken
-        .flat_map(|(id, bytes)| parse(id, bytes).diagnostics)
+        .flat_map(|(id, bytes)| parse(id, bytes, &defaults).diagnostics)
         .chain(read.findings.iter().cloned())
         .filter(|found| !mentions(&answer.invalid, &found.file))
         .collect();
@@ -76,8 +77,10 @@ fn mentions(found: &[Diagnostic], file: &str) -> bool {
 }
 
 async fn online(read: &DesiredFiles, global: &Global) -> Result<(DiffAnswer, Value), CliError> {
+    let schedules = read.files.iter().map(|(id, bytes)| (id.file(), bytes));
+    let defaults = read.defaults.iter().map(|(file, bytes)| (file.path(), bytes));
     let files: BTreeMap<String, std::borrow::Cow<'_, str>> =
-        read.files.iter().map(|(id, bytes)| (id.file(), String::from_utf8_lossy(bytes))).collect();
+        schedules.chain(defaults).map(|(path, bytes)| (path, String::from_utf8_lossy(bytes))).collect();
     Ok(global.client()?.ask(Request::post("/ops/diff", json!({ "files": files }))).await?)
 }
 
@@ -108,7 +111,9 @@ fn show(answer: &DiffAnswer, read: &DesiredFiles) {
     }
     out::line("");
     for found in &answer.invalid {
-        let text = read.files.iter().find(|(id, _)| id.file() == found.file).map(|(_, bytes)| bytes.as_slice());
+        let schedule = read.files.iter().find(|(id, _)| id.file() == found.file).map(|(_, bytes)| bytes);
+        let defaults = || read.defaults.iter().find(|(file, _)| file.path() == found.file).map(|(_, bytes)| bytes);
+        let text = schedule.or_else(defaults).map(Vec::as_slice);
         validate::show(found, &String::from_utf8_lossy(text.unwrap_or_default()));
     }
     let count = answer.invalid.iter().filter(|found| found.severity == Severity::Error).count();
@@ -156,6 +161,7 @@ mod tests {
             facet: None,
             diff: Vec::new(),
             held: None,
+            because: None,
         };
         let found = |severity: &Severity| Diagnostic {
             severity: *severity,
@@ -168,6 +174,7 @@ mod tests {
             invalid: severities.iter().map(found).collect(),
             text: String::new(),
             markdown: String::new(),
+            defaults: Vec::new(),
         };
         exit_of(&answer).code()
     }

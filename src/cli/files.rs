@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use crate::adapters::source::Source;
-use crate::core::desired::Diagnostic;
+use crate::core::desired::{Defaults, DefaultsFile, Diagnostic, parse_defaults};
 use crate::core::model::ScheduleId;
 
 /// The folder below the desired directory that holds the schedules.
@@ -15,8 +15,28 @@ const SCHEDULES: &str = "schedules";
 pub(super) struct DesiredFiles {
     /// In order of their paths.
     pub files: Vec<(ScheduleId, Vec<u8>)>,
+    /// Files of defaults, the farthest first.
+    pub defaults: Vec<(DefaultsFile, Vec<u8>)>,
     /// Files that cannot be read or are no schedules.
     pub findings: Vec<Diagnostic>,
+}
+
+impl DesiredFiles {
+    /// Reads the files of defaults in a desired directory.
+    pub fn add_defaults(&mut self, source: &Source) {
+        for file in DefaultsFile::all() {
+            match source.read_defaults(file) {
+                Ok(Some((_, bytes))) => self.defaults.push((file, bytes)),
+                Ok(None) => {}
+                Err(error) => self.findings.push(Diagnostic::whole_file(file.path(), "unreadable", error.to_string())),
+            }
+        }
+    }
+
+    /// What the valid ones of its defaults come to.
+    pub fn meaning_of_defaults(&self) -> Defaults {
+        Defaults::new(self.defaults.iter().filter_map(|(file, bytes)| parse_defaults(*file, bytes).layer).collect())
+    }
 }
 
 /// Reads a whole desired directory.
@@ -48,6 +68,7 @@ pub(super) fn read_dir(root: &Path) -> Result<DesiredFiles, CliError> {
             Err(error) => read.findings.push(Diagnostic::whole_file(listed.id.file(), "unreadable", error.to_string())),
         }
     }
+    read.add_defaults(&source);
     read.files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(read)
 }

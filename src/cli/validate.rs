@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::files::{DesiredFiles, id_of, read_dir, split};
 use super::{CliError, DesiredDir, Exit, Global, out};
-use crate::core::desired::{Diagnostic, Severity, code_frame, parse};
+use crate::adapters::source::Source;
+use crate::core::desired::{DefaultsFile, Diagnostic, Severity, code_frame, parse, parse_defaults};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -15,7 +16,7 @@ use crate::core::desired::{Diagnostic, Severity, code_frame, parse};
   command-center validate desired/schedules/acculynx/peakpro.yaml
   command-center validate --output json | jq '.diagnostics[].message'")]
 pub(super) struct ValidateArgs {
-    /// Files, or directories with schedules in them; the desired directory when left out.
+    /// Files, of defaults too, or directories with schedules in them; the desired directory when left out.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -25,13 +26,9 @@ pub(super) struct ValidateArgs {
 pub(super) fn validate(args: &ValidateArgs, global: &Global) -> Result<Exit, CliError> {
     let default = [args.desired.path()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
-    let mut read = DesiredFiles::default();
-    for path in paths {
-        let found = collect(path)?;
-        read.files.extend(found.files);
-        read.findings.extend(found.findings);
-    }
-    let report = Report::of(&read, !global.json());
+    let read = paths.iter().map(|path| collect(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut report = Report::default();
+    read.iter().for_each(|read| report.judge(read, !global.json()));
     if global.json() {
         out::json(&json!({
             "ok": report.errors == 0,
@@ -52,7 +49,7 @@ fn collect(path: &Path) -> Result<DesiredFiles, CliError> {
     if kind.is_dir() && whole.join("schedules").is_dir() {
         return read_dir(path);
     }
-    let Some((root, inner)) = split(&whole) else {
+    let Some((root, inner)) = split(&whole).or_else(|| fleets_defaults(&whole)) else {
         if kind.is_dir() {
             // A directory that has no schedule yet is a valid fleet of none.
             return read_dir(path);
@@ -64,15 +61,31 @@ fn collect(path: &Path) -> Result<DesiredFiles, CliError> {
         let below = |file: &str| file.strip_prefix(inner.as_str()).is_some_and(|rest| rest.starts_with('/'));
         let mut read = read_dir(&root)?;
         read.files.retain(|(id, _)| below(&id.file()));
-        read.findings.retain(|finding| below(&finding.file));
+        read.findings.retain(|finding| below(&finding.file) || DefaultsFile::at(&finding.file).is_some());
         return Ok(read);
     }
     let mut read = DesiredFiles::default();
+    read.add_defaults(&Source::new(root));
+    if let Some(file) = DefaultsFile::at(&inner) {
+        read.defaults.retain(|(own, _)| *own == file);
+        read.findings.retain(|finding| finding.file == inner);
+        return Ok(read);
+    }
     match id_of(&inner) {
-        Ok(id) => read.files.push((id, std::fs::read(path).map_err(CliError::read(path))?)),
+        Ok(id) => {
+            read.defaults.retain(|(file, _)| file.governs(id.connector));
+            read.files.push((id, std::fs::read(path).map_err(CliError::read(path))?));
+        }
         Err(problem) => read.findings.push(Diagnostic::whole_file(inner.clone(), "misplaced", problem)),
     }
     Ok(read)
+}
+
+/// `a/defaults.yaml` is the fleet's of the desired directory `a`.
+fn fleets_defaults(path: &Path) -> Option<(PathBuf, String)> {
+    let name = DefaultsFile::FLEETS_NAME;
+    (path.file_name()? == name).then_some(())?;
+    Some((path.parent()?.to_owned(), name.to_owned()))
 }
 
 #[derive(Default)]
@@ -85,19 +98,23 @@ struct Report {
 }
 
 impl Report {
-    /// Judges every file; prints each finding as it comes when `print`.
-    fn of(read: &DesiredFiles, print: bool) -> Report {
-        let mut report = Report { files: read.files.len() + read.findings.len(), ..Report::default() };
+    /// Judges every file; prints each finding as it comes when `print`. The defaults below a file
+    /// count as checked too: what it means depends on them.
+    fn judge(&mut self, read: &DesiredFiles, print: bool) {
+        self.files += read.files.len() + read.defaults.len() + read.findings.len();
         for finding in &read.findings {
-            report.add(vec![finding.clone()], "", print);
+            self.add(vec![finding.clone()], "", print);
         }
+        for (file, bytes) in &read.defaults {
+            self.add(parse_defaults(*file, bytes).diagnostics, &String::from_utf8_lossy(bytes), print);
+        }
+        let defaults = read.meaning_of_defaults();
         let bar = out::bar(read.files.len());
         for (id, bytes) in &read.files {
-            report.add(parse(id, bytes).diagnostics, &String::from_utf8_lossy(bytes), print);
+            self.add(parse(id, bytes, &defaults).diagnostics, &String::from_utf8_lossy(bytes), print);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        report
     }
 
     fn add(&mut self, diagnostics: Vec<Diagnostic>, text: &str, print: bool) {

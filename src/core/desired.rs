@@ -7,6 +7,7 @@ mod cadence;
 mod check;
 mod conflict;
 mod connection;
+mod defaults;
 mod edit;
 mod finding;
 mod frame;
@@ -20,13 +21,14 @@ mod tree;
 mod verify;
 
 pub use conflict::{FieldConflict, conflicts};
+pub use defaults::{Defaults, DefaultsFile, Layer, Origin, Origins, ParsedDefaults, parse_defaults};
 pub use diagnostic::{Diagnostic, Severity};
 pub use edit::{EditError, Obstacle, edit};
 pub use frame::code_frame;
 pub use merge::merged;
 pub use parse::{FieldError, MAX_FILE_BYTES, Parsed, check_value, document_value, parse, shown_value};
 pub use render::new_document;
-pub use schema::schedule_schema;
+pub use schema::{defaults_schema, schedule_schema};
 
 #[cfg(test)]
 mod tests;

@@ -276,6 +276,9 @@ pub struct ChangeView {
     /// Why the step is not taken by itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<String>,
+    /// The defaults that cause it, where the schedule's own file stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub because: Option<String>,
 }
 
 impl Step {
@@ -287,6 +290,7 @@ impl Step {
             facet: if let Action::Repair(facet) = self.action { Some(facet) } else { None },
             diff: self.diff.clone(),
             held: self.held.map(|held| held.to_string()),
+            because: None,
         }
     }
 }

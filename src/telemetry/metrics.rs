@@ -24,7 +24,7 @@ const SYNC_STATES: [&str; 5] = ["synced", "pending", "drifted", "invalid", "held
 /// Methods that get a label of their own; a caller may send any word as a method.
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-const OPERATIONS: [&str; 18] = [
+const OPERATIONS: [&str; 19] = [
     operation::CREATED,
     operation::UPDATED,
     operation::DELETED,
@@ -35,6 +35,7 @@ const OPERATIONS: [&str; 18] = [
     operation::DRIFT_DETECTED,
     operation::DRIFT_REPAIRED,
     operation::FILE_INVALID,
+    operation::DEFAULTS_CHANGED,
     operation::FILE_RECOVERED,
     operation::PRUNE_HELD,
     operation::WRITE_DISPLACED,

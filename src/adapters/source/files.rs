@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::{FileStat, Listing, ReadResult, SCHEDULES, Source, SourceError, Swap, Swept};
+use crate::core::desired::DefaultsFile;
 use crate::core::model::{Connector, Digest, ScheduleId};
 
 /// The desired directory as `App` holds it. Calls block; each looks afresh. `Source`'s own methods
@@ -16,6 +17,10 @@ pub trait Files: Send + Sync {
     fn stat(&self, id: &ScheduleId) -> Result<Option<FileStat>, SourceError>;
     fn read(&self, id: &ScheduleId) -> ReadResult;
     fn read_each(&self, ids: &[ScheduleId], each: &mut dyn FnMut(&ScheduleId, ReadResult));
+    /// A directory that knows of none has none.
+    fn read_defaults(&self, _: DefaultsFile) -> ReadResult {
+        Ok(None)
+    }
     fn swap(&self, id: &ScheduleId, base: Option<&Digest>, new: Option<&[u8]>) -> Result<Swap, SourceError> {
         self.swap_seen(id, base, None, new)
     }
@@ -61,6 +66,10 @@ impl Files for Source {
 
     fn read_each(&self, ids: &[ScheduleId], each: &mut dyn FnMut(&ScheduleId, ReadResult)) {
         self.read_each(ids, each);
+    }
+
+    fn read_defaults(&self, file: DefaultsFile) -> ReadResult {
+        self.read_defaults(file)
     }
 
     fn swap_seen(

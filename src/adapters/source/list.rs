@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::{FileStat, SCHEDULES, Source, SourceError};
+use crate::core::desired::DefaultsFile;
 use crate::core::model::{Connector, ScheduleId, Tenant};
 
 /// A schedule's file and what stat says of it.
@@ -37,6 +38,11 @@ pub enum MisplacedReason {
     UnexpectedName,
     #[error("schedules lie in a connector's folder, as in schedules/noop/TENANT.yaml; move it there")]
     OutsideConnector,
+    #[error(
+        "the fleet's defaults are defaults.yaml beside schedules/, a connector's schedules/CONNECTOR/_defaults.yaml; \
+         rename or move it"
+    )]
+    OddDefaults,
     #[error("folders below a connector's are not read; move its files up")]
     NestedDirectory,
     #[error("the link leads out of the desired directory; replace it by a regular file")]
@@ -75,7 +81,10 @@ impl Source {
     pub fn visit(&self, each: &mut dyn FnMut(Connector, &str, FileStat)) -> Listing {
         let mut listing = Listing::default();
         match fs::read_dir(&self.root) {
-            Ok(_) => listing.root = Root::Present,
+            Ok(entries) => {
+                listing.root = Root::Present;
+                listing.misplaced.extend(odd_defaults(entries));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return listing,
             Err(e) => {
                 listing.root = Root::Unreadable(e.to_string());
@@ -142,7 +151,12 @@ impl Walk<'_> {
             Err(e) => return self.problem(relative, &e),
         };
         if !is_folder {
-            return self.misplaced(relative, MisplacedReason::OutsideConnector, None);
+            let reason = if looks_like_defaults(&name) {
+                MisplacedReason::OddDefaults
+            } else {
+                MisplacedReason::OutsideConnector
+            };
+            return self.misplaced(relative, reason, None);
         }
         let connector = match name.parse::<Connector>() {
             Ok(connector) => connector,
@@ -172,7 +186,7 @@ impl Walk<'_> {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             match sort(&name) {
-                Name::Ignored => {}
+                Name::Ignored | Name::Defaults => {}
                 Name::Schedule(tenant) => self.file(connector, tenant, &entry, &name),
                 Name::Odd(reason) => {
                     let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -236,6 +250,19 @@ fn id_of(connector: Connector, tenant: &str) -> Option<ScheduleId> {
     tenant.parse().ok().map(|tenant| ScheduleId::new(connector, tenant))
 }
 
+/// Files at the root whose names are nearly those of the fleet's defaults: whoever wrote them means them.
+fn odd_defaults(entries: fs::ReadDir) -> impl Iterator<Item = Misplaced> {
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let odd = names.filter(|name| name != DefaultsFile::FLEETS_NAME && looks_like_defaults(name));
+    odd.map(|path| Misplaced { path, reason: MisplacedReason::OddDefaults, id: None })
+}
+
+/// `defaults` with or without the underscore, in either of YAML's endings.
+fn looks_like_defaults(name: &str) -> bool {
+    let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"));
+    stem.is_some_and(|stem| stem.strip_prefix('_').unwrap_or(stem) == "defaults")
+}
+
 fn irregular(kind: FileType) -> MisplacedReason {
     if kind.is_dir() { MisplacedReason::NestedDirectory } else { MisplacedReason::NotRegular }
 }
@@ -245,12 +272,17 @@ fn irregular(kind: FileType) -> MisplacedReason {
 pub(super) enum Name<'a> {
     /// The tenant's name, checked.
     Schedule(&'a str),
+    /// The connector's defaults, which are read for themselves.
+    Defaults,
     /// Left by an editor, git, a mount or this program; of no interest to anyone.
     Ignored,
     Odd(MisplacedReason),
 }
 
 pub(super) fn sort(name: &str) -> Name<'_> {
+    if name == DefaultsFile::CONNECTORS_NAME {
+        return Name::Defaults;
+    }
     if ignored(name) {
         return Name::Ignored;
     }
@@ -262,6 +294,9 @@ pub(super) fn sort(name: &str) -> Name<'_> {
     }
     let is_yml =
         name.rsplit_once('.').is_some_and(|(_, ext)| ["yml", "yaml"].iter().any(|e| ext.eq_ignore_ascii_case(e)));
+    if is_yml && looks_like_defaults(name) {
+        return Name::Odd(MisplacedReason::OddDefaults);
+    }
     Name::Odd(if is_yml { MisplacedReason::YmlExtension } else { MisplacedReason::UnexpectedName })
 }
 
@@ -269,7 +304,7 @@ pub(super) fn sort(name: &str) -> Name<'_> {
 /// backup files, and files that are there for people.
 pub(super) fn ignored(name: &str) -> bool {
     const ENDINGS: [&str; 9] = ["~", ".tmp", ".temp", ".swp", ".bak", ".orig", "___jb_tmp___", "___jb_old___", ".part"];
-    const NAMES: [&str; 5] = ["_defaults.yaml", "README.md", "README", "desktop.ini", "Thumbs.db"];
+    const NAMES: [&str; 4] = ["README.md", "README", "desktop.ini", "Thumbs.db"];
     name.starts_with('.')
         || (name.len() > 1 && name.starts_with('#') && name.ends_with('#'))
         // vim tries whether a directory can be written with a file 4913, or higher if that is taken.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::{found_link, in_folder, open};
 use super::{FileStat, Source, SourceError};
+use crate::core::desired::DefaultsFile;
 use crate::core::model::ScheduleId;
 
 /// The largest file that is read; a schedule has a few hundred bytes.
@@ -62,8 +63,19 @@ impl Source {
         }
     }
 
+    /// A file of defaults, read as a schedule's is.
+    pub fn read_defaults(&self, file: DefaultsFile) -> ReadResult {
+        match file {
+            DefaultsFile::Fleet => self.read_at(self.root.join(file.name())),
+            DefaultsFile::Of(connector) => self.read_at(self.folder(connector)?.join(file.name())),
+        }
+    }
+
     fn read_in(&self, folder: PathBuf, id: &ScheduleId) -> ReadResult {
-        let path = in_folder(folder, id);
+        self.read_at(in_folder(folder, id))
+    }
+
+    fn read_at(&self, path: PathBuf) -> ReadResult {
         let mut file = match open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.prove_root().map(|()| None),

@@ -359,6 +359,8 @@ fn meaning_of_path(kind: EventKind, path: &Path, root: &Path, real_root: Option<
     match names.as_slice() {
         [SCHEDULES, connector, file] => match (connector.parse::<Connector>(), sort(file)) {
             (_, Name::Ignored) => Meaning::Nothing,
+            // Defaults concern every schedule beside them.
+            (_, Name::Defaults) => Meaning::Doubt,
             (Ok(connector), Name::Schedule(tenant)) => match tenant.parse() {
                 Ok(tenant) => Meaning::Schedule(ScheduleId::new(connector, tenant)),
                 Err(_) => Meaning::Doubt,

@@ -52,7 +52,7 @@ macro_rules! store_conformance {
             records: a_page_counts_new_changed_and_unchanged records_of_others_are_not_touched
                 a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last;
             notes: a_problem_keeps_its_since brakes_hold_until_released intents_stand_in_order_until_forgotten
-                answers_are_remembered_and_expire;
+                answers_are_remembered_and_expire the_last_good_defaults_are_kept;
             listing: statuses_page_through_everything_once one_tenants_status the_fleet_comes_in_order
                 a_reader_that_leaves_harms_nobody;
             lasting: everything_outlives_the_store a_write_counts_though_nobody_waits
@@ -97,7 +97,8 @@ fn spec(interval_sec: u32) -> RowSpec {
 fn row(interval_sec: u32, next_due: Option<Millis>) -> Put {
     let content = format!("interval_sec: {interval_sec}\n").into_bytes();
     let spec = spec(interval_sec);
-    Put { row: None, fingerprint: spec.fingerprint(), spec, digest: Digest::of(&content), content, stamp: 0, next_due }
+    let (fingerprint, digest) = (spec.fingerprint(), Digest::of(&content));
+    Put { row: None, fingerprint, spec, digest, basis: digest, content, stamp: 0, next_due }
 }
 
 fn change(name: &str, kind: ChangeKind) -> Change {

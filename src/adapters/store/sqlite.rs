@@ -25,10 +25,11 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 3] = [
+const MIGRATIONS: [M<'static>; 4] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
+    M::up(include_str!("../../../migrations/sqlite/005_defaults.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.
@@ -259,6 +260,24 @@ impl Store for SqliteStore {
         })
     }
 
+    fn put_defaults(
+        &self,
+        path: String,
+        content: Option<Vec<u8>>,
+        drafts: Vec<Draft>,
+        now: Millis,
+    ) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Mutation, "keep a file of defaults", move |work| {
+            match content {
+                Some(content) => {
+                    work.execute("INSERT OR REPLACE INTO defaults (path, content) VALUES (?1, ?2)", (path, content))?
+                }
+                None => work.execute("DELETE FROM defaults WHERE path = ?1", [path])?,
+            };
+            work.append(drafts, now).map(|_| ())
+        })
+    }
+
     fn put_brake(&self, brake: Brake, draft: Draft) -> StoreFuture<'_, Vec<i64>> {
         self.writer.submit(Lane::Claim, "pull the brake", move |work| {
             write::put_brake(work, &brake)?;
@@ -347,6 +366,10 @@ impl Store for SqliteStore {
 
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>> {
         self.answer_later("read invalid files", read::problems)
+    }
+
+    fn defaults(&self) -> StoreFuture<'_, Vec<(String, Vec<u8>)>> {
+        self.answer_now("read the last good defaults", read::defaults)
     }
 
     fn brakes(&self) -> StoreFuture<'_, Vec<Brake>> {

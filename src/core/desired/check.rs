@@ -42,6 +42,34 @@ pub(super) fn check(id: &ScheduleId, root: &Node<'_>, out: &mut Vec<Finding>) ->
     spec
 }
 
+/// Judges a defaults file's root by the same rules, but that nothing has to be there.
+pub(super) fn check_defaults(connector: Connector, root: &Node<'_>, out: &mut Vec<Finding>) {
+    let Value::Map(entries) = &root.value else {
+        let message = format!("defaults are a mapping of keys to values, not a {}", kind(root));
+        let finding = Finding::error(root.at, "not-a-mapping", String::new(), message);
+        return out.push(finding.hint("begin with e.g. \"interval_sec: 300\""));
+    };
+    let mut checker = Checker { connector, seen: Seen::default(), out: std::mem::take(out) };
+    let mut spec = ScheduleSpec::default();
+    for entry in entries {
+        checker.field(entry, &mut spec);
+    }
+    checker.one_cadence();
+    if let Some(written) = &checker.seen.moment {
+        moment(written, spec.timezone.as_deref(), &mut checker.out);
+    }
+    let of_a_pause = [
+        (checker.seen.pause_reason, "unused-pause-reason", "pause_reason"),
+        (checker.seen.pause_until, "unused-pause-until", "pause_until"),
+    ];
+    for (at, code, key) in of_a_pause.into_iter().filter(|_| !spec.paused && !checker.seen.paused_is_bad) {
+        let message = format!("{key} is no default without a pause");
+        let hint = "remove it, or add \"paused: true\"";
+        checker.out.extend(at.map(|at| Finding::error(at, code, format!("/{key}"), message).hint(hint)));
+    }
+    *out = checker.out;
+}
+
 /// The finding for a document without content.
 pub(super) fn empty() -> Finding {
     Finding::error(Mark::NONE, "empty", String::new(), "the file is empty")
@@ -123,21 +151,12 @@ impl Checker {
 
     /// The rules between fields, and the defaults.
     fn agree(&mut self, spec: &mut ScheduleSpec) {
-        let both = "one of interval_sec and cron, not both";
-        match (self.seen.interval_sec, self.seen.cron) {
-            (Some(a), Some(b)) => {
-                let (at, field) = if a > b { (a, "/interval_sec") } else { (b, "/cron") };
-                let message = format!("a schedule has {both}");
-                self.out.push(
-                    Finding::error(at, "two-cadences", field.to_owned(), message)
-                        .hint("remove the one that should not apply"),
-                );
-            }
-            (None, None) if !self.seen.near_cadence => self.out.push(
+        self.one_cadence();
+        if let (None, None, false) = (self.seen.interval_sec, self.seen.cron, self.seen.near_cadence) {
+            self.out.push(
                 Finding::error(Mark::NONE, "no-cadence", String::new(), "a schedule needs interval_sec or cron")
                     .hint("add e.g. \"interval_sec: 300\""),
-            ),
-            _ => {}
+            );
         }
         if let (Some(at), None) = (self.seen.timezone, self.seen.cron) {
             self.out.push(
@@ -169,6 +188,17 @@ impl Checker {
         let message = format!("{key} has no effect: the schedule is not paused");
         let hint = "remove it, or set \"paused: true\"";
         self.out.push(Finding::error(at, code, format!("/{key}"), message).hint(hint).warning());
+    }
+
+    fn one_cadence(&mut self) {
+        if let (Some(a), Some(b)) = (self.seen.interval_sec, self.seen.cron) {
+            let (at, field) = if a > b { (a, "/interval_sec") } else { (b, "/cron") };
+            let message = "a schedule has one of interval_sec and cron, not both";
+            self.out.push(
+                Finding::error(at, "two-cadences", field.to_owned(), message)
+                    .hint("remove the one that should not apply"),
+            );
+        }
     }
 
     fn interval(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<u32> {

@@ -3,7 +3,7 @@
 use super::check::{check, empty};
 use super::finding::{Finding, Mark};
 use super::tree::{self, Loaded, Node};
-use super::{Diagnostic, Severity};
+use super::{Defaults, Diagnostic, Severity};
 use crate::core::model::{ScheduleId, ScheduleSpec};
 
 /// Larger files are refused unread.
@@ -29,19 +29,23 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// Reads a schedule's file. Time and memory are bounded whatever the bytes.
-pub fn parse(id: &ScheduleId, bytes: &[u8]) -> Parsed {
+/// Reads a schedule's file over the defaults for what it leaves out. Time and memory are bounded
+/// whatever the bytes.
+pub fn parse(id: &ScheduleId, bytes: &[u8], defaults: &Defaults) -> Parsed {
     let mut findings = Vec::new();
-    let spec = read(id, bytes, &mut findings);
+    let spec = read(id, bytes, defaults, &mut findings);
     if findings.is_empty() {
         return Parsed { spec, diagnostics: Vec::new() };
     }
     let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
+    Parsed { spec: spec.filter(|_| !failed), diagnostics: diagnostics(findings, &id.file()) }
+}
+
+/// The findings of one file, in the order of its text.
+pub(super) fn diagnostics(mut findings: Vec<Finding>, file: &str) -> Vec<Diagnostic> {
     findings.sort_by_key(|finding| finding.at);
     abridge(&mut findings);
-    let file = id.file();
-    let diagnostics = findings.into_iter().map(|finding| finding.into_diagnostic(&file)).collect();
-    Parsed { spec: spec.filter(|_| !failed), diagnostics }
+    findings.into_iter().map(|finding| finding.into_diagnostic(file)).collect()
 }
 
 /// Nobody reads more; and a file made for it could have one for each of its lines.
@@ -53,7 +57,7 @@ fn abridge(findings: &mut Vec<Finding>) {
     }
 }
 
-fn read(id: &ScheduleId, bytes: &[u8], findings: &mut Vec<Finding>) -> Option<ScheduleSpec> {
+fn read(id: &ScheduleId, bytes: &[u8], defaults: &Defaults, findings: &mut Vec<Finding>) -> Option<ScheduleSpec> {
     match text(bytes) {
         Err(finding) => {
             findings.push(finding);
@@ -63,7 +67,7 @@ fn read(id: &ScheduleId, bytes: &[u8], findings: &mut Vec<Finding>) -> Option<Sc
             let Loaded { root, findings: found, .. } = tree::load(text);
             *findings = found;
             match root {
-                Some(root) => Some(check(id, &root, findings)),
+                Some(root) => Some(check(id, &defaults.under(id.connector, root), findings)),
                 None => {
                     if findings.is_empty() {
                         findings.push(empty());
@@ -75,13 +79,18 @@ fn read(id: &ScheduleId, bytes: &[u8], findings: &mut Vec<Finding>) -> Option<Sc
     }
 }
 
-/// Judges a JSON value by the rules of files, e.g. what a merge of an API body gave.
+/// Judges a JSON value by the rules of files, e.g. what a merge of an API body gave, over the
+/// defaults for what it leaves out.
 ///
 /// # Errors
 /// Every field that is wrong; warnings are left out.
-pub fn check_value(id: &ScheduleId, value: &serde_json::Value) -> Result<ScheduleSpec, Vec<FieldError>> {
+pub fn check_value(
+    id: &ScheduleId,
+    value: &serde_json::Value,
+    defaults: &Defaults,
+) -> Result<ScheduleSpec, Vec<FieldError>> {
     let mut findings = Vec::new();
-    let spec = check(id, &Node::from_json(value), &mut findings);
+    let spec = check(id, &defaults.under(id.connector, Node::from_json(value)), &mut findings);
     findings.retain(|finding| finding.severity == Severity::Error);
     if findings.is_empty() {
         return Ok(spec);
@@ -108,9 +117,9 @@ pub fn document_value(id: &ScheduleId, bytes: &[u8]) -> Result<serde_json::Value
 
 /// The document as written, for showing: null where it is not valid, since it may then hold a
 /// secret by mistake.
-pub fn shown_value(id: &ScheduleId, bytes: &[u8]) -> serde_json::Value {
+pub fn shown_value(id: &ScheduleId, bytes: &[u8], defaults: &Defaults) -> serde_json::Value {
     match document_value(id, bytes) {
-        Ok(value) if parse(id, bytes).spec.is_some() => value,
+        Ok(value) if parse(id, bytes, defaults).spec.is_some() => value,
         _ => serde_json::Value::Null,
     }
 }

@@ -5,20 +5,66 @@ use serde_json::{Map, Value, json};
 use crate::core::model::ScheduleSpec;
 
 /// The JSON Schema (2020-12) of a schedule. A document without any finding is valid by it and the
-/// other way round, but for what a schema cannot say: zones, cron details, a connector's own rules.
+/// other way round, but for what a schema cannot say: zones, cron details, a connector's own rules,
+/// and what a document leaves out or takes away (`null`) of the defaults below it.
 pub fn schedule_schema() -> Value {
-    let mut schema = schemars::schema_for!(ScheduleSpec).to_value();
+    let mut schema = common();
     if let Value::Object(root) = &mut schema {
         root.insert("$id".into(), json!("urn:command-center:schema:schedule"));
         let about = "One tenant's schedule: the file desired/schedules/CONNECTOR/TENANT.yaml, or an API body.";
         root.insert("description".into(), json!(about));
-        root.insert("oneOf".into(), json!([{ "required": ["interval_sec"] }, { "required": ["cron"] }]));
-        root.insert("dependentRequired".into(), json!({ "timezone": ["cron"] }));
-        root.insert("dependentSchemas".into(), json!({ "pause_reason": only_paused(), "pause_until": only_paused() }));
+        let both = json!({ "allOf": [given("interval_sec"), given("cron")] });
+        let zoned = json!({ "allOf": [given("interval_sec"), given("timezone")] });
+        root.insert("not".into(), json!({ "anyOf": [both, zoned] }));
+        root.insert(
+            "dependentSchemas".into(),
+            json!({ "pause_reason": unless_running(), "pause_until": unless_running() }),
+        );
         root.insert("examples".into(), examples());
-        let definitions = ["$defs", "Connection", "properties"];
-        if let Some(connection) = at(root, &definitions) {
-            connection.values_mut().for_each(forbid_null);
+    }
+    schema
+}
+
+/// The JSON Schema of a file that gives defaults, the fleet's or a connector's.
+pub fn defaults_schema() -> Value {
+    let mut schema = common();
+    if let Value::Object(root) = &mut schema {
+        root.insert("$id".into(), json!("urn:command-center:schema:defaults"));
+        root.insert("title".into(), json!("Command Center defaults"));
+        let about = "What schedules' files leave out: the file desired/defaults.yaml for the whole fleet, \
+                     desired/schedules/CONNECTOR/_defaults.yaml for one connector. The nearer wins key by key.";
+        root.insert("description".into(), json!(about));
+        root.insert("not".into(), json!({ "allOf": [given("interval_sec"), given("cron")] }));
+        let mut paused = unless_running();
+        if let Value::Object(paused) = &mut paused {
+            paused.insert("required".into(), json!(["paused"]));
+        }
+        let either = json!({ "anyOf": [given("pause_reason"), given("pause_until")] });
+        root.insert("if".into(), either);
+        root.insert("then".into(), paused);
+        root.insert(
+            "examples".into(),
+            json!([{ "interval_sec": 900, "labels": { "region": "west" } }, { "timezone": "America/Denver" }]),
+        );
+    }
+    schema
+}
+
+/// A key that is there and has a value.
+fn given(key: &str) -> Value {
+    json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
+}
+
+/// A pause is not taken back in the same file.
+fn unless_running() -> Value {
+    json!({ "properties": { "paused": { "const": true } } })
+}
+
+/// What both have: the keys, each with the rules for its value.
+fn common() -> Value {
+    let mut schema = schemars::schema_for!(ScheduleSpec).to_value();
+    if let Value::Object(root) = &mut schema {
+        if let Some(connection) = at(root, &["$defs", "Connection", "properties"]) {
             extend(
                 connection,
                 "base_url",
@@ -33,6 +79,7 @@ pub fn schedule_schema() -> Value {
                 "api_key",
                 json!({ "examples": [{ "env": "CC_SECRET_PEAKPRO" }, { "file": "peakpro" }] }),
             );
+            connection.values_mut().for_each(allow_null);
         }
         if let Some(fields) = at(root, &["properties"]) {
             refine(fields);
@@ -41,14 +88,8 @@ pub fn schedule_schema() -> Value {
     schema
 }
 
-/// What a key asks for that says more of a pause.
-fn only_paused() -> Value {
-    json!({ "required": ["paused"], "properties": { "paused": { "const": true } } })
-}
-
 /// What the rules of `check` say beyond the field's type.
 fn refine(fields: &mut Map<String, Value>) {
-    fields.values_mut().for_each(forbid_null);
     extend(fields, "cron", json!({ "pattern": r"^\s*([^\s@]\S*\s+){4}\S+\s*$" }));
     extend(
         fields,
@@ -69,43 +110,27 @@ fn refine(fields: &mut Map<String, Value>) {
         fields,
         "labels",
         json!({
-            // A key whose lines below it are all comments is no mistake.
-            "type": ["object", "null"],
             "propertyNames": { "pattern": "^[a-zA-Z0-9._/-]{1,63}$" },
-            "additionalProperties": { "type": "string", "maxLength": 256, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$" },
+            "additionalProperties": { "type": ["string", "null"], "maxLength": 256, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$" },
             "examples": [{ "region": "west" }],
         }),
     );
-    if let Some(Value::Object(connection)) = fields.get_mut("connection") {
-        let reference = connection.remove("$ref").or_else(|| connection.remove("anyOf")?.get(0)?.get("$ref").cloned());
-        connection.insert("anyOf".into(), json!([{ "$ref": reference }, { "type": "null" }]));
-    }
     extend(fields, "paused", json!({ "examples": [true] }));
+    fields.values_mut().for_each(allow_null);
 }
 
-/// Takes `null` out: a key that is there has a value.
-fn forbid_null(field: &mut Value) {
+/// Lets `null` in: it takes a farther default away. The other rules for the value stand as they are.
+fn allow_null(field: &mut Value) {
     let Value::Object(field) = field else { return };
-    if let Some(Value::Array(types)) = field.get_mut("type") {
-        types.retain(|name| name != "null");
-        if let [only] = types.as_slice() {
-            let only = only.clone();
-            field.insert("type".into(), only);
+    let null = json!("null");
+    match field.get_mut("type") {
+        Some(Value::Array(types)) if !types.contains(&null) => types.push(null),
+        Some(only @ Value::String(_)) => *only = json!([only, "null"]),
+        Some(_) => {}
+        None => {
+            let reference = field.remove("$ref").or_else(|| field.remove("anyOf")?.get(0)?.get("$ref").cloned());
+            field.insert("anyOf".into(), json!([{ "$ref": reference }, { "type": "null" }]));
         }
-    }
-    let reference = match field.get_mut("anyOf") {
-        Some(Value::Array(any)) => {
-            any.retain(|schema| schema != &json!({ "type": "null" }));
-            match any.as_slice() {
-                [only] => only.get("$ref").cloned(),
-                _ => None,
-            }
-        }
-        _ => None,
-    };
-    if let Some(reference) = reference {
-        field.remove("anyOf");
-        field.insert("$ref".into(), reference);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The module's behaviour through its public functions.
 
+mod defaults;
 mod diagnostics;
 mod edits;
 mod hostile;

@@ -30,7 +30,6 @@ fn names_are_sorted_into_schedules_noise_and_oddities() {
         "..data",
         "..2026_01_01",
         "README.md",
-        "_defaults.yaml",
         ".DS_Store",
         "a.yaml.orig",
         "a.yaml.bak",
@@ -41,7 +40,9 @@ fn names_are_sorted_into_schedules_noise_and_oddities() {
     for schedule in ["a.yaml", "4913.yaml", "a.tmp.yaml", "a.b_c-d.yaml"] {
         assert_eq!(sort(schedule), Name::Schedule(schedule.strip_suffix(".yaml").unwrap()));
     }
+    assert_eq!(sort("_defaults.yaml"), Name::Defaults);
     for (odd, says) in [
+        ("_defaults.yml", "the fleet's defaults are"),
         ("A.yaml", "'A' is not allowed"),
         ("-a.yaml", "starts with"),
         ("con.yaml", "Windows"),
@@ -54,6 +55,24 @@ fn names_are_sorted_into_schedules_noise_and_oddities() {
         let Name::Odd(reason) = sort(odd) else { panic!("{odd}") };
         assert!(reason.to_string().contains(says), "{odd}: {reason}");
     }
+}
+
+#[test]
+fn defaults_where_nobody_reads_them_are_told() {
+    let f = Fixture::new();
+    fs::create_dir_all(f.path("schedules/noop")).unwrap();
+    for good in ["defaults.yaml", "schedules/noop/_defaults.yaml"] {
+        fs::write(f.path(good), "{}\n").unwrap();
+    }
+    assert_eq!(f.source.list().misplaced, []);
+    let odd = ["_defaults.yaml", "defaults.yml", "schedules/_defaults.yaml", "schedules/noop/_defaults.yml"];
+    for odd in odd {
+        fs::write(f.path(odd), "{}\n").unwrap();
+    }
+    let mut found = f.source.list().misplaced;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert_eq!(found.iter().map(|found| found.path.as_str()).collect::<Vec<_>>(), odd);
+    assert!(found.iter().all(|found| found.reason == MisplacedReason::OddDefaults), "{found:?}");
 }
 
 #[test]

@@ -92,3 +92,22 @@ pub async fn answers_are_remembered_and_expire(site: &impl Site) {
     assert_eq!(answer("k", NOW).await, None);
     assert!(answer("l", NOW + 25 * hour).await.is_some() && answer("m", NOW + 25 * hour).await.is_some());
 }
+
+pub async fn the_last_good_defaults_are_kept(site: &impl Site) {
+    let store = site.open();
+    let (fleet, noop) = ("defaults.yaml".to_owned(), "schedules/noop/_defaults.yaml".to_owned());
+    let put = |path: &str, content: Option<&[u8]>, drafts| {
+        store.put_defaults(path.to_owned(), content.map(<[u8]>::to_vec), drafts, NOW)
+    };
+    put(&fleet, Some(b"interval_sec: 5\n"), vec![draft("noop/a")]).await.unwrap();
+    put(&noop, Some(b"\xff\0"), Vec::new()).await.unwrap();
+    put(&fleet, Some(b"interval_sec: 6\n"), Vec::new()).await.unwrap();
+    put("never.yaml", None, Vec::new()).await.unwrap();
+    store.close();
+    let store = site.open();
+    let kept = store.defaults().await.unwrap();
+    assert_eq!(kept, [(fleet, b"interval_sec: 6\n".to_vec()), (noop.clone(), b"\xff\0".to_vec())]);
+    store.put_defaults(noop, None, vec![draft("noop/a")], NOW).await.unwrap();
+    assert_eq!(store.defaults().await.unwrap().len(), 1);
+    assert_whole(&store, 2).await;
+}

@@ -23,6 +23,7 @@ pub async fn what_is_put_is_read_back(site: &impl Site) {
         spec: spec.clone(),
         fingerprint,
         digest,
+        basis: Digest([7; 32]),
         content: content.clone(),
         stamp: u64::MAX,
         next_due: None,
@@ -32,12 +33,14 @@ pub async fn what_is_put_is_read_back(site: &impl Site) {
     assert_eq!(applied.rows, [found.row]);
     assert!(found.row > 0);
     assert_eq!((&found.spec, found.digest, &found.content), (&spec, digest, &content));
+    assert_eq!(found.basis, Digest([7; 32]));
     assert_eq!((found.stamp, found.next_due, found.last.failures), (u64::MAX, None, 0));
     assert_eq!((found.last.ok, found.last.ended), (None, None));
 
     let fleet = gather(store.fleet()).await;
     assert_eq!((fleet.len(), fleet[0].row, fleet[0].tenant.as_str()), (1, found.row, "peak"));
     assert_eq!((fleet[0].actual, fleet[0].applied), (spec.fingerprint(), spec.fingerprint()));
+    assert_eq!(fleet[0].basis, Digest([7; 32]));
     assert_eq!((fleet[0].digest, fleet[0].stamp, fleet[0].paused), (digest, u64::MAX, true));
     assert!(store.schedule(id("noop/peak")).await.unwrap().is_none(), "another connector's tenant is another schedule");
 }

@@ -66,6 +66,14 @@ fn loose_digest(row: &Row<'_>, column: usize) -> Result<Digest> {
     Ok(Digest(loose(row, column)?.unwrap_or_default()))
 }
 
+/// What a row was worked out from; without defaults that is the file alone.
+fn basis(row: &Row<'_>, column: usize, digest: usize) -> Result<Digest> {
+    match loose::<[u8; 32]>(row, column)? {
+        Some(basis) => Ok(Digest(basis)),
+        None => loose_digest(row, digest),
+    }
+}
+
 /// The specification's columns from `first` on, read strictly and not copied.
 fn columns_fingerprint(row: &Row<'_>, first: usize) -> Result<Fingerprint> {
     Ok(row_fingerprint(
@@ -82,7 +90,7 @@ fn columns_fingerprint(row: &Row<'_>, first: usize) -> Result<Fingerprint> {
 pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.connector, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec,
-                s.pause_until_ms, s.fingerprint, s.digest, s.stamp, t.next_due_ms
+                s.pause_until_ms, s.fingerprint, s.digest, s.stamp, t.next_due_ms, s.basis
          FROM schedules s LEFT JOIN timers t ON t.id = s.id ORDER BY s.id",
     )?;
     let read = |row: &Row<'_>| {
@@ -102,6 +110,7 @@ pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) 
             pause_until: loose(row, 9)?,
             applied: loose(row, 10)?.unwrap_or([1; 16]),
             digest: loose_digest(row, 11)?,
+            basis: basis(row, 14, 11)?,
             stamp: stamp(loose(row, 12)?.unwrap_or(0)),
             next_due: loose(row, 13)?,
         }))
@@ -156,7 +165,7 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec, s.digest, s.stamp,
                 s.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures,
-                s.pause_until_ms
+                s.pause_until_ms, s.basis
          FROM schedules s LEFT JOIN timers t ON t.id = s.id
          WHERE s.connector = ?1 AND s.tenant = ?2",
     )?;
@@ -173,6 +182,7 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
                 rest: loose(row, 6)?.unwrap_or_default(),
             },
             digest: loose_digest(row, 7)?,
+            basis: basis(row, 17, 7)?,
             stamp: stamp(loose(row, 8)?.unwrap_or(0)),
             content: loose(row, 9)?.unwrap_or_default(),
             next_due: loose(row, 10)?,
@@ -284,6 +294,12 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<Problem>> {
             diagnostics: serde_json::from_str(row.get_ref(3)?.as_str()?).unwrap_or_default(),
         })
     })?;
+    rows.collect()
+}
+
+pub(super) fn defaults(connection: &Connection) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut statement = connection.prepare("SELECT path, content FROM defaults ORDER BY path")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }
 

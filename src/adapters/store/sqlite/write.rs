@@ -66,7 +66,8 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
 fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, now: Millis) -> Result<bool> {
     const UPDATE: &str =
         "UPDATE schedules SET interval_sec = ?4, cron = ?5, timezone = ?6, paused = ?7, pause_reason = ?8, spec = ?9,
-                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14, pause_until_ms = ?15
+                fingerprint = ?10, digest = ?11, stamp = ?12, updated_ms = ?13, content = ?14, pause_until_ms = ?15,
+                basis = ?16
          WHERE id = ?1 AND connector = ?2 AND tenant = ?3";
     history::keep_displaced(work, row, put.digest)?;
     Ok(write_schedule(work, UPDATE, row, id, put, now)? > 0)
@@ -77,8 +78,9 @@ fn update_schedule(work: &mut Work<'_>, row: i64, id: &ScheduleId, put: &Put, no
 fn insert_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) -> Result<i64> {
     const INSERT: &str =
         "INSERT OR IGNORE INTO schedules (id, connector, tenant, interval_sec, cron, timezone, paused, pause_reason, spec,
-                                          fingerprint, digest, stamp, created_ms, updated_ms, content, pause_until_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15)";
+                                          fingerprint, digest, stamp, created_ms, updated_ms, content, pause_until_ms,
+                                          basis)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16)";
     let row = work.row_for(put.row);
     if write_schedule(work, INSERT, row, id, put, now)? > 0 {
         return Ok(row);
@@ -118,6 +120,7 @@ fn write_schedule(
             now,
             put.content,
             spec.pause_until,
+            (put.basis != put.digest).then_some(put.basis.0),
         ],
     )
 }

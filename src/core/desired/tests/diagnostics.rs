@@ -6,7 +6,7 @@ use crate::core::model::ScheduleId;
 
 /// Every finding as `line:column code pointer: message (hint)`.
 fn render(id: &ScheduleId, bytes: &[u8]) -> String {
-    let parsed = parse(id, bytes);
+    let parsed = parse(id, bytes, Defaults::NONE);
     let failed = parsed.diagnostics.iter().any(|d| d.severity == Severity::Error);
     assert_eq!(parsed.spec.is_none(), failed, "a spec exactly when there is no error");
     let lines = parsed.diagnostics.iter().map(|d| {
@@ -480,7 +480,8 @@ fn bytes_that_are_no_text() {
 fn every_finding_comes_at_once() {
     let text =
         "intervall_sec: 300\npaused: yes\nconnection: { api_key: abc, base_url: 5 }\nlabels: { a: 1, a: 2 }\nzone: x\n";
-    let found: Vec<_> = parse(&acculynx(), text.as_bytes()).diagnostics.into_iter().map(|d| (d.line, d.code)).collect();
+    let found: Vec<_> =
+        parse(&acculynx(), text.as_bytes(), Defaults::NONE).diagnostics.into_iter().map(|d| (d.line, d.code)).collect();
     let codes =
         ["unknown-key", "wrong-type", "literal-secret", "wrong-type", "wrong-type", "duplicate-key", "unknown-key"];
     assert_eq!(found, [1, 2, 3, 3, 4, 4, 5].into_iter().zip(codes.map(str::to_owned)).collect::<Vec<_>>());

@@ -5,6 +5,23 @@ use serde_json::json;
 use super::super::*;
 use super::acculynx;
 
+/// Documents without a finding only because of the defaults below them, which no schema sees.
+const GOOD_OVER_DEFAULTS: &[&str] = &[
+    "{}",
+    "paused: true",
+    "interval_sec:",
+    "cron:",
+    "cron: '* * * * *'\ntimezone:",
+    "interval_sec: 5\npaused:",
+    "interval_sec: 5\npause_reason: x",
+    "interval_sec: 5\npaused: true\npause_reason:",
+    "interval_sec: 5\nconnection: { base_url: }",
+    "interval_sec: 5\nconnection: { api_key: }",
+    "interval_sec: 5\nresources:",
+    "interval_sec: 5\nlabels: { a: }",
+    "interval_sec:\ncron: '* * * * *'",
+];
+
 /// Documents, and whether they are good. What no schema can say (zones, dates, cron ranges) is left out.
 const TABLE: &[(bool, &str)] = &[
     (true, "interval_sec: 1"),
@@ -22,51 +39,39 @@ const TABLE: &[(bool, &str)] = &[
     (true, "interval_sec: 5\nresources: [contacts, jobs]"),
     (true, "interval_sec: 5\nlabels: { a/b.c: '' }"),
     (true, "interval_sec: 5\nlabels:"),
-    (false, "{}"),
     (false, "[]"),
-    (false, "paused: true"),
     (false, "interval_sec: 0"),
     (false, "interval_sec: 31622401"),
     (false, "interval_sec: '5'"),
     (false, "interval_sec: 1.5"),
-    (false, "interval_sec:"),
     (false, "interval_sec: 5\ncron: '* * * * *'"),
     (false, "interval_sec: 5\ntimezone: UTC"),
     (false, "interval_sec: 5\nfoo: bar"),
     (false, "cron: '* * * *'"),
     (false, "cron: '* * * * * *'"),
     (false, "cron: '@daily'"),
-    (false, "cron:"),
     (false, "cron: 5"),
-    (false, "cron: '* * * * *'\ntimezone:"),
     (false, "interval_sec: 5\npaused: 'true'"),
     (false, "interval_sec: 5\npaused: yes"),
-    (false, "interval_sec: 5\npaused:"),
-    (false, "interval_sec: 5\npause_reason: x"),
     (false, "interval_sec: 5\npaused: false\npause_reason: x"),
     (false, "interval_sec: 5\npaused: true\npause_reason: ' '"),
     (false, "interval_sec: 5\npaused: true\npause_reason: \"\\e[1m\""),
-    (false, "interval_sec: 5\npaused: true\npause_reason:"),
     (false, "interval_sec: 5\nconnection: x"),
     (false, "interval_sec: 5\nconnection: { base_url: 'ftp://x' }"),
     (false, "interval_sec: 5\nconnection: { base_url: 'https://u:p@x' }"),
     (false, "interval_sec: 5\nconnection: { base_url: 'https://x/?q=1' }"),
     (false, "interval_sec: 5\nconnection: { base_url: 'https://' }"),
-    (false, "interval_sec: 5\nconnection: { base_url: }"),
     (false, "interval_sec: 5\nconnection: { token: x }"),
     (false, "interval_sec: 5\nconnection: { api_key: abc }"),
-    (false, "interval_sec: 5\nconnection: { api_key: }"),
     (false, "interval_sec: 5\nconnection: { api_key: { env: A } }"),
     (false, "interval_sec: 5\nconnection: { api_key: { env: CC_SECRET_ } }"),
     (false, "interval_sec: 5\nconnection: { api_key: { file: a/b } }"),
     (false, "interval_sec: 5\nconnection: { api_key: { file: a, env: CC_SECRET_A } }"),
     (false, "interval_sec: 5\nconnection: { api_key: { } }"),
     (false, "interval_sec: 5\nresources: []"),
-    (false, "interval_sec: 5\nresources:"),
     (false, "interval_sec: 5\nresources: [job]"),
     (false, "interval_sec: 5\nresources: jobs"),
     (false, "interval_sec: 5\nlabels: { a: 5 }"),
-    (false, "interval_sec: 5\nlabels: { a: }"),
     (false, "interval_sec: 5\nlabels: { 'a b': c }"),
     (false, "interval_sec: 5\nlabels: { '': c }"),
     (false, "interval_sec: 5\nlabels: { a: \"b\\n\" }"),
@@ -89,8 +94,57 @@ fn a_document_without_findings_is_valid_by_the_schema_and_the_other_way_round() 
         let value = document_value(&acculynx(), text.as_bytes()).unwrap();
         let errors: Vec<_> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
         assert_eq!(errors.is_empty(), good, "schema on {text:?}: {errors:?}");
-        let found = parse(&acculynx(), text.as_bytes()).diagnostics;
+        let found = parse(&acculynx(), text.as_bytes(), Defaults::NONE).diagnostics;
         assert_eq!(found.is_empty(), good, "parse on {text:?}: {found:?}");
+    }
+}
+
+#[test]
+fn what_defaults_can_mend_is_valid_by_the_schema_and_found_without_them() {
+    let schema = jsonschema::draft202012::new(&schedule_schema()).unwrap();
+    for text in GOOD_OVER_DEFAULTS {
+        let value = document_value(&acculynx(), text.as_bytes()).unwrap();
+        assert!(schema.is_valid(&value), "schema on {text:?}");
+        let found = parse(&acculynx(), text.as_bytes(), Defaults::NONE).diagnostics;
+        assert!(!found.is_empty(), "parse on {text:?}");
+    }
+}
+
+/// Files of a connector's defaults, and whether they are good.
+const DEFAULTS: &[(bool, &str)] = &[
+    (true, "{}"),
+    (true, "interval_sec: 900"),
+    (true, "interval_sec: 900\ntimezone: America/Denver"),
+    (true, "cron: '0 5 * * *'\ninterval_sec:"),
+    (true, "paused: true\npause_reason: moving"),
+    (true, "labels: { region: west, tier: }\nresources: [jobs]"),
+    (true, "connection: { base_url: 'https://x.example', api_key: }"),
+    (true, "paused:\npause_reason:\nlabels:\nconnection:"),
+    (false, "[]"),
+    (false, "interval_sec: 900\ncron: '0 5 * * *'"),
+    (false, "pause_reason: moving"),
+    (false, "paused: false\npause_reason: moving"),
+    (false, "paused:\npause_reason: moving"),
+    (false, "interval: 900"),
+    (false, "connection: { token: }"),
+    (false, "connection: { api_key: abc }"),
+];
+
+#[test]
+fn the_schema_of_defaults_agrees_with_their_rules() {
+    let schema = defaults_schema();
+    assert!(jsonschema::meta::is_valid(&schema));
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for example in schema["examples"].as_array().unwrap() {
+        assert!(validator.is_valid(example), "{example}");
+    }
+    let file = DefaultsFile::Of(acculynx().connector);
+    for (good, text) in DEFAULTS {
+        let value = document_value(&acculynx(), text.as_bytes()).unwrap();
+        let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors.is_empty(), *good, "schema on {text:?}: {errors:?}");
+        let found = parse_defaults(file, text.as_bytes());
+        assert_eq!(found.layer.is_some(), *good, "parse on {text:?}: {:?}", found.diagnostics);
     }
 }
 
@@ -103,7 +157,7 @@ fn the_schema_is_itself_valid_and_its_examples_are_too() {
     let validator = jsonschema::draft202012::new(&schema).unwrap();
     for example in schema["examples"].as_array().unwrap() {
         assert!(validator.is_valid(example), "{example}");
-        assert!(check_value(&acculynx(), example).is_ok(), "{example}");
+        assert!(check_value(&acculynx(), example, Defaults::NONE).is_ok(), "{example}");
     }
     for (name, field) in schema["properties"].as_object().unwrap() {
         assert!(field["description"].is_string(), "{name} has no description");
@@ -115,6 +169,6 @@ fn the_schema_is_itself_valid_and_its_examples_are_too() {
 fn an_effective_schedule_is_valid_by_the_schema() {
     let validator = jsonschema::draft202012::new(&schedule_schema()).unwrap();
     let body = json!({ "cron": "0 5 * * *", "connection": { "api_key": { "file": "a" } }, "paused": true });
-    let spec = check_value(&acculynx(), &body).unwrap();
+    let spec = check_value(&acculynx(), &body, Defaults::NONE).unwrap();
     assert!(validator.is_valid(&serde_json::to_value(spec).unwrap()));
 }

@@ -8,7 +8,7 @@ use crate::core::model::{Resource, ScheduleSpec, SecretRef};
 
 #[track_caller]
 fn spec(text: &str) -> ScheduleSpec {
-    let parsed = parse(&acculynx(), text.as_bytes());
+    let parsed = parse(&acculynx(), text.as_bytes(), Defaults::NONE);
     assert_eq!(parsed.diagnostics, [], "for {text}");
     parsed.spec.unwrap()
 }
@@ -19,7 +19,7 @@ fn the_smallest_schedule_gets_its_defaults() {
     assert_eq!(spec.interval_sec, Some(300));
     assert_eq!((spec.cron, spec.timezone, spec.paused), (None, None, false));
     assert_eq!(spec.resources, [Resource::Jobs, Resource::Contacts]);
-    assert_eq!(parse(&noop(), b"interval_sec: 1").spec.unwrap().resources, []);
+    assert_eq!(parse(&noop(), b"interval_sec: 1", Defaults::NONE).spec.unwrap().resources, []);
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn the_end_of_a_pause_is_one_moment_however_it_is_written() {
 #[test]
 fn an_api_body_is_judged_like_a_file() {
     let good = json!({ "cron": "0  5 * * *", "labels": { "a": "b" } });
-    assert_eq!(check_value(&acculynx(), &good).unwrap(), spec("cron: 0 5 * * *\nlabels: { a: b }\n"));
+    assert_eq!(check_value(&acculynx(), &good, Defaults::NONE).unwrap(), spec("cron: 0 5 * * *\nlabels: { a: b }\n"));
     let bad = json!({ "intervall_sec": 5, "interval_sec": "300", "connection": { "api_key": "sk-live" } });
-    let errors = check_value(&acculynx(), &bad).unwrap_err();
+    let errors = check_value(&acculynx(), &bad, Defaults::NONE).unwrap_err();
     let pointers: Vec<_> = errors.iter().map(|e| e.pointer.as_str()).collect();
     assert_eq!(pointers, ["/connection/api_key", "/interval_sec", "/intervall_sec"]);
     assert!(errors.iter().all(|e| !e.message.contains("sk-live")), "{errors:?}");
@@ -77,7 +77,7 @@ fn an_effective_schedule_is_its_own_value() {
         "cron: 0 5 * * *\npaused: true\npause_reason: x\npause_until: 2026-12-01T08:00\nlabels: { a: b }\n",
     ] {
         let spec = spec(text);
-        assert_eq!(check_value(&acculynx(), &serde_json::to_value(&spec).unwrap()).unwrap(), spec);
+        assert_eq!(check_value(&acculynx(), &serde_json::to_value(&spec).unwrap(), Defaults::NONE).unwrap(), spec);
     }
 }
 

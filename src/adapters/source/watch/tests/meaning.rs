@@ -54,6 +54,8 @@ fn anything_else_is_doubt() {
         "/srv/desired/schedules/noop/Bad.yaml",
         "/srv/desired/schedules/noop/deep/a.yaml",
         "/srv/desired/webhooks/w.yaml",
+        "/srv/desired/defaults.yaml",
+        "/srv/desired/schedules/noop/_defaults.yaml",
         "/elsewhere",
     ] {
         assert_eq!(meaning(CREATED, &[path]), Meaning::Doubt, "{path}");

@@ -16,6 +16,7 @@ use crate::app::mutate::{Edit, IfMatch, Mutation};
 use crate::core::model::{Caller, Source as Origin};
 
 mod concurrency;
+mod defaults;
 mod pauses;
 
 /// Something that a test lets happen once, at a chosen place.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::client::{Request, route};
 use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs};
 use crate::adapters::clock::Clock;
-use crate::app::views::{MutationAnswer, RunNowAnswer, ScheduleStatus, ScheduleView};
+use crate::app::views::{MutationAnswer, OriginView, RunNowAnswer, ScheduleStatus, ScheduleView};
 use crate::core::model::{MAX_MOMENT, Millis};
 use crate::core::timing::iso;
 
@@ -30,8 +30,16 @@ pub(super) enum ScheduleCommand {
         connector: ConnectorArg,
     },
     /// One schedule as written, as it is meant, and how it is.
-    #[command(after_help = "Example:\n  command-center schedule show peakpro")]
-    Show(Target),
+    #[command(after_help = "Examples:
+  command-center schedule show peakpro
+  command-center schedule show peakpro --origin     which file and line each value comes from")]
+    Show {
+        #[command(flatten)]
+        target: Target,
+        /// Show each effective value with where it comes from: its file, defaults, or the program.
+        #[arg(long)]
+        origin: bool,
+    },
     /// Change a schedule's file, or make one; keys that are not named stay as they are.
     Set(SetArgs),
     /// Keep a schedule from running until it is resumed.
@@ -114,7 +122,7 @@ impl ReasonArgs {
 pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Result<Exit, CliError> {
     match command {
         ScheduleCommand::List { connector } => list(&connector, global).await,
-        ScheduleCommand::Show(target) => show(&target, global).await,
+        ScheduleCommand::Show { target, origin } => show(&target, origin, global).await,
         ScheduleCommand::Set(args) => {
             let stdin = args.json.as_deref() == Some("-");
             let json = if stdin { Some(read_stdin()?) } else { args.json };
@@ -231,11 +239,15 @@ fn state(status: &ScheduleStatus) -> String {
     state
 }
 
-async fn show(target: &Target, global: &Global) -> Result<Exit, CliError> {
+async fn show(target: &Target, origin: bool, global: &Global) -> Result<Exit, CliError> {
     let request = Request::get(route(target.connector.connector, "schedule")).tenant(&target.tenant);
     let (view, raw): (ScheduleView, _) = global.client()?.ask(request).await?;
     if global.json() {
         out::json(&raw);
+        return Ok(Exit::Done);
+    }
+    if origin {
+        show_origins(&view);
         return Ok(Exit::Done);
     }
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
@@ -262,6 +274,20 @@ async fn show(target: &Target, global: &Global) -> Result<Exit, CliError> {
         out::line(&format!("effective {}", out::clean(&pretty(&effective))));
     }
     Ok(Exit::Done)
+}
+
+/// Each effective value with the file and line it comes from.
+fn show_origins(view: &ScheduleView) {
+    let row = |(field, origin): (&String, &OriginView)| {
+        let value = match &origin.value {
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        let from = if origin.from == "file" { &view.file } else { &origin.from };
+        let line = origin.line.map_or(String::new(), |line| format!(":{line}"));
+        vec![field.clone(), value, format!("{from}{line}")]
+    };
+    out::table(&["FIELD", "VALUE", "FROM"], view.origin.iter().map(row).collect());
 }
 
 /// Sends a change of one schedule and shows the tenant it touched.

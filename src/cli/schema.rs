@@ -1,12 +1,12 @@
 //! `schema`: writes the JSON Schemas that editors and CI use, or checks that they are current.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global, out};
-use crate::core::desired::schedule_schema;
+use crate::core::desired::{defaults_schema, schedule_schema};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -22,31 +22,43 @@ pub(super) struct SchemaArgs {
 }
 
 pub(super) fn schema(args: &SchemaArgs, global: &Global) -> Result<Exit, CliError> {
-    let path = args.dir.join("schedule.schema.json");
-    let mut text = serde_json::to_string_pretty(&schedule_schema()).map_err(anyhow::Error::from)?;
+    let schemas = [("schedule", schedule_schema()), ("defaults", defaults_schema())];
+    let mut states = serde_json::Map::new();
+    let mut ok = true;
+    for (name, schema) in schemas {
+        let path = args.dir.join(format!("{name}.schema.json"));
+        let state = bring_up_to_date(&path, &schema, args)?;
+        ok &= state != "outdated";
+        if !global.json() && state == "outdated" {
+            out::line(&format!("{}: outdated; write it anew with `command-center schema`", path.display()));
+        } else if !global.json() {
+            out::line(&format!("{}: {state}", path.display()));
+        }
+        states.insert(path.display().to_string(), state.into());
+    }
+    if global.json() {
+        out::json(&json!({ "ok": ok, "files": states }));
+    }
+    Ok(Exit::yes(ok))
+}
+
+/// Writes the schema if that is asked for and necessary; says how its file stands.
+fn bring_up_to_date(path: &Path, schema: &Value, args: &SchemaArgs) -> Result<&'static str, CliError> {
+    let mut text = serde_json::to_string_pretty(schema).map_err(anyhow::Error::from)?;
     text.push('\n');
-    let found = match std::fs::read_to_string(&path) {
+    let found = match std::fs::read_to_string(path) {
         Ok(found) => Some(found),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(CliError::read(&path)(error)),
+        Err(error) => return Err(CliError::read(path)(error)),
     };
     // A checkout on Windows may have other line ends.
-    let current = found.is_some_and(|found| found.replace("\r\n", "\n") == text);
-    if !args.check && !current {
-        std::fs::create_dir_all(&args.dir).map_err(CliError::write(&args.dir))?;
-        std::fs::write(&path, &text).map_err(CliError::write(&path))?;
+    if found.is_some_and(|found| found.replace("\r\n", "\n") == text) {
+        return Ok("current");
     }
-    let state = match (current, args.check) {
-        (true, _) => "current",
-        (false, true) => "outdated",
-        (false, false) => "written",
-    };
-    if global.json() {
-        out::json(&json!({ "ok": current || !args.check, "files": { path.display().to_string(): state } }));
-    } else if state == "outdated" {
-        out::line(&format!("{}: outdated; write it anew with `command-center schema`", path.display()));
-    } else {
-        out::line(&format!("{}: {state}", path.display()));
+    if args.check {
+        return Ok("outdated");
     }
-    Ok(Exit::yes(current || !args.check))
+    std::fs::create_dir_all(&args.dir).map_err(CliError::write(&args.dir))?;
+    std::fs::write(path, &text).map_err(CliError::write(path))?;
+    Ok("written")
 }

@@ -144,7 +144,7 @@ fn a_null_takes_a_farther_default_away() {
     check("interval_sec: 5\nresources: [jobs]", "", "resources:", "interval_sec=5 fleet:1, paused=false built-in");
     // Where there is nothing to take away, it is a value forgotten, as ever.
     check("interval_sec: 5", "", "paused:", "1:7 no-value");
-    check("interval_sec: 5", "", "labels: { a: }", "1:14 no-value");
+    check("interval_sec: 5", "", "labels: { a: }", "1:12 no-value");
 }
 
 #[test]

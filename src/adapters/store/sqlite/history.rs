@@ -37,21 +37,21 @@ pub(super) fn add_revision(
     digest: Option<Digest>,
     now: Millis,
 ) -> Result<()> {
+    let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
+    let last = work.row(
+        "SELECT number, digest FROM revisions WHERE connector = ?1 AND tenant = ?2 ORDER BY number DESC LIMIT 1",
+        (connector, tenant),
+        |row| Ok((row.get::<_, i64>(0)?, digest_at(row, 1))),
+    )?;
+    let (number, was) = last.unwrap_or((0, None));
+    if was == digest {
+        return Ok(());
+    }
+    let digest = digest.map(|digest| digest.0);
     work.execute(
         "INSERT INTO revisions (connector, tenant, number, at_ms, source, actor, action_id, digest)
-         SELECT ?1, ?2, ifnull(last.number, 0) + 1, ?3, ?4, ?5, ?6, ?7
-         FROM (SELECT 1) LEFT JOIN (SELECT number, digest FROM revisions WHERE connector = ?1 AND tenant = ?2
-                                    ORDER BY number DESC LIMIT 1) AS last
-         WHERE last.digest IS NOT ?7",
-        (
-            id.connector.as_str(),
-            id.tenant.as_str(),
-            now,
-            by.source.as_str(),
-            &by.actor,
-            &by.action_id,
-            digest.map(|digest| digest.0),
-        ),
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (connector, tenant, number + 1, now, by.source.as_str(), &by.actor, &by.action_id, digest),
     )
     .map(|_| ())
 }

@@ -16,6 +16,7 @@ mod merge;
 mod mutate;
 mod origins;
 mod pass;
+mod promises;
 mod reading;
 mod reconcile;
 mod replace;
@@ -79,8 +80,7 @@ pub struct App {
     defaults: Mutex<defaults::State>,
     runs: runs::RunTable,
     brakes: Mutex<Vec<Brake>>,
-    /// Edits whose files are written but perhaps not yet on disk.
-    unsynced: Mutex<Vec<(i64, ScheduleId)>>,
+    promises: promises::Promises,
     /// Rung to have the next full pass early.
     pub pass_wanted: Notify,
     started: Millis,

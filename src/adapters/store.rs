@@ -4,6 +4,8 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub mod memory;
 mod sqlite;
 
 use std::sync::Arc;

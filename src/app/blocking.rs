@@ -1,6 +1,8 @@
 //! Work that blocks, away from the runtime's threads. The simulated world has it done on the spot, so
 //! that one seed always gives one course of events.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 
@@ -23,6 +25,15 @@ pub(super) fn start_blocking(work: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(work);
 }
 
+/// Waits a moment, before something is tried again.
+pub(super) async fn rest(moment: Duration) {
+    #[cfg(test)]
+    if simulated::is_on() {
+        return tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(moment).await;
+}
+
 /// Sends from a thread that may block; an error when nobody waits for it any more.
 pub(super) fn hand_over<T>(sender: &mpsc::Sender<T>, item: T) -> Result<(), ()> {
     #[cfg(test)]
@@ -39,7 +50,6 @@ pub(super) mod simulated {
 
     thread_local!(static ON: Cell<bool> = const { Cell::new(false) });
 
-    #[allow(dead_code)]
     pub(in crate::app) fn turn_on() {
         ON.set(true);
     }

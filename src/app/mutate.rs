@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use super::apply::{Effect, Planned, command_center, draft, new_action_id};
-use super::blocking::blocking;
+use super::blocking::rest;
 use super::error::AppError;
 use super::merge::{check_end, check_together, work_out};
 use super::reading::stamp;
@@ -13,7 +13,7 @@ use super::reconcile::Tally;
 use super::replace::Replacement;
 use super::views::{MutationAnswer, ScheduleStatus};
 use crate::adapters::source::{FileStat, SourceError, Swap};
-use crate::adapters::store::{Applied, Intent, ScheduleRow};
+use crate::adapters::store::{Applied, Intent, ScheduleRow, StoreError};
 use crate::core::audit::operation;
 use crate::core::desired::{self, Defaults};
 use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
@@ -91,6 +91,7 @@ impl App {
         self.wait_for_git().await?;
         let _shared = self.gate.read().await;
         let _lane = self.lanes.enter(&mutation.id).await;
+        self.check_not_owed(&mutation.id).await?;
         let mut first: Option<Base> = None;
         for _ in 0..TRIES {
             let base = self.read_base(&mutation.id)?;
@@ -146,10 +147,23 @@ impl App {
             if self.source.git_busy().is_none() {
                 return Ok(());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            rest(std::time::Duration::from_millis(100)).await;
         }
         let what = self.source.git_busy().unwrap_or_else(|| "a lock".to_owned());
         let detail = format!("git is at work in the desired directory ({what}); try again when it is done");
+        Err(AppError::Busy { detail, retry_after_sec: 5 })
+    }
+
+    /// A file that still lacks an edit promised before cannot take another.
+    async fn check_not_owed(&self, id: &ScheduleId) -> Result<(), AppError> {
+        if self.promises.is_owed(id) {
+            self.keep_promises().await;
+        }
+        if !self.promises.is_owed(id) {
+            return Ok(());
+        }
+        let detail =
+            format!("an edit promised before the last start could not be written to {} yet; see the log", id.file());
         Err(AppError::Busy { detail, retry_after_sec: 5 })
     }
 
@@ -259,7 +273,7 @@ impl App {
             }
         }
         if let Some(intent) = intent {
-            self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((intent, id.clone()));
+            self.promises.note_written(intent, id.clone());
         }
     }
 
@@ -286,37 +300,23 @@ impl App {
             action_id,
             notes: Vec::new(),
         };
-        self.carry_out(vec![undo], None).await?;
-        self.store.append(vec![entry], self.clock.now()).await?;
-        if let Some(intent) = applied.intent {
-            self.store.forget_intents(vec![intent]).await?;
-        }
         self.pass_wanted.notify_one();
-        Ok(())
-    }
-
-    /// Brings written files to disk, then forgets the intents that would have written them again.
-    pub async fn sync_files(&self) {
-        let pending = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        self.source.trim();
-        if pending.is_empty() {
-            return;
-        }
-        let (keys, mut ids): (Vec<i64>, Vec<ScheduleId>) = pending.iter().cloned().unzip();
-        ids.sort();
-        ids.dedup();
-        let source = self.source.clone();
-        let synced = blocking(move || source.sync(&ids)).await;
-        let forgotten = match synced {
-            Ok(Ok(())) => self.store.forget_intents(keys).await.map_err(|e| e.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+        // First of all: what is taken back must not be replayed after a crash.
+        let forgotten = match applied.intent {
+            Some(intent) => self.store.forget_intents(vec![intent]).await,
+            None => Ok(()),
         };
-        if let Err(error) = forgotten {
-            tracing::warn!(component = "reconciler", %error, "could not bring edited files to disk yet; trying again");
-            self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(pending);
-        }
+        let undone = self.carry_out(vec![undo], None).await;
+        let told = self.store.append(vec![entry], self.clock.now()).await;
+        forgotten.and(undone).and(told).map(|_| ()).map_err(|error| left_open(id, why, &error))
     }
+}
+
+/// Neither done nor undone: the next pass puts the row back to what the file says, and a start before
+/// it may carry the change out.
+fn left_open(id: &ScheduleId, why: &str, error: &StoreError) -> AppError {
+    let reason = format!("{why}; {error}. Look at {} before trying again", id.file());
+    AppError::Store(StoreError::Failed { operation: "take back a change whose file could not be written", reason })
 }
 
 /// The row as it is stored now, for the answer: it need not be read again.

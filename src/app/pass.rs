@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::App;
 use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
-use super::blocking::blocking;
+use super::blocking::{blocking, rest};
 use super::error::AppError;
 use super::reading::settled_stamp;
 use super::reconcile::Tally;
@@ -72,6 +72,7 @@ impl App {
         }
         let head = self.look_for_commits().await;
         self.look_for_foreign_changes().await?;
+        self.keep_promises().await;
         let scan = self.scan().await;
         if let Some(busy) = self.git_moved_from(head.as_deref()).await {
             return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
@@ -141,7 +142,7 @@ impl App {
         let look = move || (source.git_busy(), source.git_settling(), source.git_head());
         let (mut busy, settling, mut head) = blocking(look.clone()).await.unwrap_or_default();
         if settling {
-            tokio::time::sleep(SETTLING).await;
+            rest(SETTLING).await;
             (busy, _, head) = blocking(look).await.unwrap_or_default();
         }
         self.state().commit = head;
@@ -255,6 +256,7 @@ impl App {
         for plan in &plans {
             self.state().missing.remove(&plan.id);
         }
+        self.withdraw_promises(&plans).await?;
         self.carry_out(plans, None).await?;
         if trouble.is_some() {
             // What was held before is neither gone nor to be judged while the files cannot be seen.
@@ -276,7 +278,8 @@ impl App {
 
     /// Schedules whose file is gone, with when that was first seen. Each is looked at once more, now
     /// that nobody else writes.
-    async fn confirm_absent(&self, unseen: Vec<ScheduleId>) -> Result<Vec<(ScheduleId, Millis)>, AppError> {
+    async fn confirm_absent(&self, mut unseen: Vec<ScheduleId>) -> Result<Vec<(ScheduleId, Millis)>, AppError> {
+        unseen.retain(|id| !self.promises.is_owed(id));
         let source = self.source.clone();
         let gone: Vec<ScheduleId> =
             blocking(move || unseen.into_iter().filter(|id| matches!(source.stat(id), Ok(None))).collect())

@@ -111,6 +111,10 @@ impl App {
         let mut chunk = Chunk { planned: Vec::with_capacity(readings.len()), ..Chunk::default() };
         let Chunk { planned, changed_at, broken } = &mut chunk;
         for Reading { id, found } in readings {
+            if self.promises.is_owed(&id) {
+                self.show_pending(&id);
+                continue;
+            }
             match found {
                 Found::Valid(valid) => {
                     let changed = valid.changed;
@@ -230,6 +234,14 @@ impl App {
             state.convergence.push(took);
             #[expect(clippy::cast_precision_loss, reason = "under a minute")]
             self.metrics.convergence(took as f64 / 1000.0);
+        }
+    }
+
+    /// What was promised of it and is not in its file yet goes before what the file says.
+    fn show_pending(&self, id: &ScheduleId) {
+        let mut fleet = self.fleet();
+        if let Some(glance) = fleet.get(id.connector, id.tenant.as_str()) {
+            fleet.set_sync(glance.slot, Sync::Pending);
         }
     }
 

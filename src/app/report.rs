@@ -264,7 +264,7 @@ impl App {
         let confirm = confirm.as_deref().map(|digest| (digest, caller));
         let mut pass = self.full_pass(confirm).await?;
         if self.awaits_second_scan() {
-            tokio::time::sleep(super::SECOND_SCAN).await;
+            super::blocking::rest(super::SECOND_SCAN).await;
             let again = self.full_pass(confirm).await?;
             pass = super::views::PassReport { changes: pass.changes + again.changes, ..again };
         }

@@ -1,5 +1,6 @@
 //! Bringing the fleet up: what the store knows, edits promised before a crash, files changed since.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -14,12 +15,13 @@ use super::{App, Lanes, runs, state};
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::Connectors;
 use crate::adapters::memory;
-use crate::adapters::source::{Files, Root, Source, Swap};
-use crate::adapters::store::{Completion, FleetRow, Intent, SharedStore};
+use crate::adapters::source::{Files, Root, Source};
+use crate::adapters::store::{Completion, FleetRow, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Member, Sync};
-use crate::core::model::{Digest, ImportStats, ScheduleId};
-use crate::core::row::is_asleep;
+use crate::core::model::{ImportStats, Millis, ScheduleId};
+use crate::core::row::{fingerprint, is_asleep};
+use crate::core::timing::Rhythm;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -65,7 +67,7 @@ impl App {
             work_tree: super::origins::WorkTree::default(),
             defaults: Mutex::default(),
             brakes: Mutex::new(Vec::new()),
-            unsynced: Mutex::new(Vec::new()),
+            promises: super::promises::Promises::default(),
             pass_wanted: Notify::new(),
             started: now,
             ready: AtomicBool::new(false),
@@ -99,6 +101,7 @@ impl App {
         let count = self.store.schedule_count().await?;
         self.fleet().reserve(count);
         let mut rows = self.store.fleet();
+        let mut timers = TimerCheck::at(self.clock.now());
         while let Some(batch) = rows.recv().await {
             let mut fleet = self.fleet();
             for row in batch? {
@@ -108,8 +111,7 @@ impl App {
                     member.stamp = 0;
                 }
                 let slot = fleet.put(row.connector, &row.tenant, &member);
-                let is_timed = row.next_due.is_some() || row.paused && row.pause_until.is_none();
-                if row.actual != row.applied || !is_timed {
+                if row.actual != row.applied || !timers.are_right(&row) {
                     fleet.set_sync(slot, Sync::Drifted);
                 }
             }
@@ -153,31 +155,6 @@ impl App {
         !swept.restored.is_empty()
     }
 
-    /// An edit that was answered, or was about to be, reaches its file now if nobody has changed the
-    /// file since. An empty file is what a power cut leaves of one that was being created.
-    /// Returns whether there was any.
-    async fn replay_intents(&self) -> Result<bool, AppError> {
-        let intents = self.store.intents().await?;
-        if intents.is_empty() {
-            return Ok(false);
-        }
-        let source = self.source.clone();
-        let done = blocking(move || {
-            let mut done = Vec::new();
-            for (key, intent) in intents {
-                if replay(&*source, &intent) {
-                    done.push((key, intent.id));
-                }
-            }
-            done
-        })
-        .await
-        .unwrap_or_default();
-        self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(done);
-        self.sync_files().await;
-        Ok(true)
-    }
-
     /// Runs that a crash cut off are recorded as such. Imports of these connectors are idempotent,
     /// so they are tried again at once.
     async fn close_interrupted_runs(self: &Arc<Self>) -> Result<(), AppError> {
@@ -214,25 +191,40 @@ impl App {
     }
 }
 
-/// Returns whether the file now holds what was promised, or something newer.
-fn replay(source: &dyn Files, intent: &Intent) -> bool {
-    let there = match source.read(&intent.id) {
-        Ok(found) => found.map(|(_, content)| Digest::of(&content)),
-        Err(error) => {
-            tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", intent.id);
-            return false;
-        }
-    };
-    let empty = Digest::of(b"");
-    if there != intent.base && there != Some(empty) {
-        return true;
+/// Whether stored timers stand where their rhythm would have them: one moved or lost by hand while
+/// nothing ran would else go unnoticed, since a row's fingerprint leaves it out.
+struct TimerCheck {
+    now: Millis,
+    /// Many schedules share few cron expressions.
+    crons: HashMap<(String, String), Option<Millis>>,
+}
+
+impl TimerCheck {
+    fn at(now: Millis) -> Self {
+        TimerCheck { now, crons: HashMap::new() }
     }
-    match source.swap(&intent.id, there.as_ref(), intent.content.as_deref()) {
-        Ok(Swap::Done(_) | Swap::Moved(_)) => true,
-        Err(error) => {
-            tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", intent.id);
-            false
+
+    fn are_right(&mut self, row: &FleetRow) -> bool {
+        let sleeps = row.paused && row.pause_until.is_none_or(|end| end > self.now);
+        match row.next_due {
+            due if sleeps || due.is_none() => row.paused && due == row.pause_until,
+            // A pause that is about to lift.
+            due if row.paused && due == row.pause_until => true,
+            // What is overdue fires now, and then stands right.
+            due => due.is_some_and(|due| due <= self.now) || self.next(row) == due,
         }
+    }
+
+    fn next(&mut self, row: &FleetRow) -> Option<Millis> {
+        if let Some(interval_sec) = row.interval_sec {
+            let id = ScheduleId::new(row.connector, row.tenant.parse().ok()?);
+            return Rhythm::interval(&id, interval_sec).next_after(self.now);
+        }
+        let zone = row.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
+        let key = (row.cron.clone()?, zone);
+        let now = self.now;
+        let next = |key: &(String, String)| Rhythm::cron(&key.0, &key.1).ok()?.next_after(now);
+        *self.crons.entry(key.clone()).or_insert_with(|| next(&key))
     }
 }
 
@@ -257,6 +249,7 @@ impl App {
         if !self.store.changed_by_others().await? {
             return Ok(());
         }
+        self.drop_orphaned_intents().await?;
         let mut rows = self.store.fleet();
         let mut foreign = Vec::new();
         self.fleet().unsee();
@@ -269,7 +262,7 @@ impl App {
                         let same = glance.row == row.row
                             && glance.applied == row.actual
                             && glance.next_due == row.next_due
-                            && glance.content == crate::core::row::fingerprint(row.basis);
+                            && glance.content == fingerprint(row.basis);
                         if !same && matches!(glance.sync, Sync::Synced | Sync::Invalid) {
                             fleet.set_sync(glance.slot, Sync::Drifted);
                         }

@@ -1,7 +1,9 @@
 //! The application on a real directory and a real store, with a clock moved by hand.
 
+mod crashes;
 mod git;
 mod history;
+mod sim;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::App;
 use super::apply::{diff_value, draft, new_action_id};
+use super::blocking::rest;
 use crate::adapters::store::{Advance, Claim, Trigger};
 use crate::core::audit::{Draft, operation};
 use crate::core::fleet::Slot;
@@ -129,7 +130,7 @@ impl App {
         if let Err(error) = &done {
             self.metrics.error();
             tracing::error!(component = "acculynx-scheduler", %error, "could not lift pauses; trying again");
-            tokio::time::sleep(RETRY).await;
+            rest(RETRY).await;
         }
         let earliest = lifts.iter().filter_map(|(_, advance, _)| advance.to).min();
         let mut fleet = self.fleet();
@@ -154,7 +155,7 @@ impl App {
     /// After success the timers stand at their next slot; after a failure they are due again soon.
     async fn move_on(&self, advances: Vec<(Slot, Advance)>, done: bool) {
         if !done {
-            tokio::time::sleep(RETRY).await;
+            rest(RETRY).await;
         }
         let earliest =
             advances.iter().filter_map(|(_, advance)| if done { advance.to } else { Some(advance.from) }).min();

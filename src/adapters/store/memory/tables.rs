@@ -1,0 +1,269 @@
+//! The tables of the store in memory and what a write does to them; the counterpart of the SQL.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::super::{
+    ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, LastRun,
+    Problem, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
+};
+use super::failed;
+use crate::adapters::connectors::Page;
+use crate::core::audit::{Draft, Entry, Head};
+use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
+use crate::core::row::{Fingerprint, RowSpec};
+use crate::core::timing::iso;
+
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub id: ScheduleId,
+    pub spec: RowSpec,
+    pub fingerprint: Fingerprint,
+    pub digest: Digest,
+    pub basis: Digest,
+    pub content: Vec<u8>,
+    pub stamp: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Timer {
+    pub due: Option<Millis>,
+    pub last: LastRun,
+}
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub id: ScheduleId,
+    pub nominal: Millis,
+    pub trigger: Trigger,
+    pub term: i64,
+    pub started: Millis,
+    pub ended: Option<Millis>,
+    pub ok: Option<bool>,
+    pub stats: ImportStats,
+}
+
+/// A record's digest, last sight and resource under connector/tenant, resource and key.
+type Records = BTreeMap<(ScheduleId, &'static str, String), (Digest, Millis)>;
+
+#[derive(Default)]
+pub struct Tables {
+    pub schedules: BTreeMap<i64, Arc<Row>>,
+    pub timers: BTreeMap<i64, Timer>,
+    pub intents: BTreeMap<i64, Intent>,
+    pub audit: Vec<Entry>,
+    pub head: Head,
+    pub runs: BTreeMap<i64, Run>,
+    pub slots: BTreeSet<(ScheduleId, Millis)>,
+    pub problems: BTreeMap<String, Problem>,
+    pub brakes: BTreeMap<String, Brake>,
+    pub answers: HashMap<String, (Remembered, Millis)>,
+    pub records: Records,
+    pub bookmarks: BTreeMap<(ScheduleId, &'static str), serde_json::Value>,
+    pub refused_record: Option<String>,
+    /// Without their contents, oldest first.
+    pub revisions: BTreeMap<ScheduleId, Vec<Revision>>,
+    pub contents: BTreeMap<Digest, Vec<u8>>,
+    pub commit: Option<String>,
+    pub defaults: BTreeMap<String, Vec<u8>>,
+    last_row: i64,
+    last_intent: i64,
+}
+
+impl Tables {
+    pub fn row_of(&self, id: &ScheduleId) -> Option<(i64, &Arc<Row>)> {
+        self.schedules.iter().find(|(_, row)| row.id == *id).map(|(key, row)| (*key, row))
+    }
+
+    pub fn apply(&mut self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreResult<Applied> {
+        let before = (self.schedules.clone(), self.timers.clone(), self.audit.len(), self.head);
+        let mut applied = Applied::default();
+        let mut revised = Vec::new();
+        for change in changes {
+            let id = &change.id;
+            let row = match change.kind {
+                ChangeKind::Put(put) => {
+                    let digest = Some(put.digest);
+                    let row = self.put(id, *put);
+                    revised.extend(row.is_ok().then(|| self.revise(id, &change.by, digest, now)).flatten());
+                    row
+                }
+                ChangeKind::Delete => {
+                    let row = self.delete(id);
+                    revised.extend(self.revise(id, &change.by, None, now));
+                    Ok(row)
+                }
+                ChangeKind::Note => Ok(0),
+            };
+            match row {
+                Ok(row) => applied.rows.push(row),
+                Err(error) => {
+                    (self.schedules, self.timers) = (before.0, before.1);
+                    self.audit.truncate(before.2);
+                    self.head = before.3;
+                    for id in revised {
+                        self.revisions.get_mut(&id).and_then(Vec::pop);
+                    }
+                    return Err(error);
+                }
+            }
+            applied.seqs.extend(self.append(change.audit, now));
+        }
+        if let Some(intent) = intent {
+            self.last_intent += 1;
+            self.intents.insert(self.last_intent, intent);
+            applied.intent = Some(self.last_intent);
+        }
+        Ok(applied)
+    }
+
+    fn put(&mut self, id: &ScheduleId, put: Put) -> StoreResult<i64> {
+        let known = self.row_of(id).map(|(key, _)| key);
+        let key = match (put.row, known) {
+            (_, Some(key)) => key,
+            (Some(lost), None) if self.schedules.contains_key(&lost) => {
+                return Err(failed("apply changes", "the key is another schedule's"));
+            }
+            (Some(lost), None) => lost,
+            (None, None) => self.last_row + 1,
+        };
+        self.last_row = self.last_row.max(key);
+        self.contents.insert(put.digest, put.content.clone());
+        let Put { spec, fingerprint, digest, basis, content, stamp, next_due, .. } = put;
+        self.schedules.insert(key, Arc::new(Row { id: id.clone(), spec, fingerprint, digest, basis, content, stamp }));
+        self.timers.entry(key).or_default().due = next_due;
+        Ok(key)
+    }
+
+    /// Adds a revision unless the last one says the same; returns the schedule if so.
+    fn revise(&mut self, id: &ScheduleId, by: &Author, digest: Option<Digest>, now: Millis) -> Option<ScheduleId> {
+        let known = self.revisions.entry(id.clone()).or_default();
+        if known.last().and_then(|last| last.digest) == digest {
+            return None;
+        }
+        known.push(Revision {
+            number: i64::try_from(known.len()).unwrap_or(0) + 1,
+            at: now,
+            source: by.source.as_str().to_owned(),
+            actor: by.actor.clone(),
+            action_id: by.action_id.clone(),
+            digest,
+            content: None,
+        });
+        Some(id.clone())
+    }
+
+    fn delete(&mut self, id: &ScheduleId) -> i64 {
+        let Some((key, _)) = self.row_of(id) else { return 0 };
+        self.schedules.remove(&key);
+        self.timers.remove(&key);
+        key
+    }
+
+    pub fn append(&mut self, drafts: Vec<Draft>, now: Millis) -> Vec<i64> {
+        let now_iso = iso(now);
+        let mut seqs = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let entry = self.head.append(draft, now, &now_iso);
+            seqs.push(entry.seq);
+            self.audit.push(entry);
+        }
+        seqs
+    }
+
+    pub fn claim(&mut self, claims: Vec<Claim>, term: i64, now: Millis) -> Vec<Option<Claimed>> {
+        let mut granted = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let free = self.slots.insert((claim.id.clone(), claim.nominal));
+            if let Some(advance) = &claim.advance {
+                self.advance(advance);
+            }
+            granted.push(free.then(|| {
+                let run = self.runs.last_key_value().map_or(0, |(run, _)| *run) + 1;
+                let Claim { id, nominal, trigger, audit, .. } = claim;
+                let (ended, ok, stats) = (None, None, ImportStats::default());
+                self.runs.insert(run, Run { id, nominal, trigger, term, started: now, ended, ok, stats });
+                Claimed { run, seqs: self.append(audit, now) }
+            }));
+        }
+        granted
+    }
+
+    pub fn advance(&mut self, advance: &Advance) {
+        if let Some(timer) = self.timers.get_mut(&advance.row).filter(|timer| timer.due == Some(advance.from)) {
+            timer.due = advance.to;
+        }
+    }
+
+    pub fn lift(&mut self, lifts: Vec<(Advance, Draft)>, now: Millis) {
+        for (advance, entry) in lifts {
+            if self.timers.get(&advance.row).is_some_and(|timer| timer.due == Some(advance.from)) {
+                self.advance(&advance);
+                self.append(vec![entry], now);
+            }
+        }
+    }
+
+    pub fn set_stamps(&mut self, stamps: Vec<(i64, u64)>) {
+        for (key, stamp) in stamps {
+            if let Some(row) = self.schedules.get_mut(&key) {
+                Arc::make_mut(row).stamp = stamp;
+            }
+        }
+    }
+
+    pub fn complete(&mut self, completion: Completion) {
+        let Some(run) = self.runs.get_mut(&completion.run).filter(|run| run.ended.is_none()) else { return };
+        run.ended = Some(completion.ended);
+        run.started = completion.started;
+        run.ok = Some(completion.ok);
+        run.stats = completion.stats;
+        if let Some(Timer { last, .. }) = self.timers.get_mut(&completion.row) {
+            *last = LastRun {
+                ended: Some(completion.ended),
+                ok: Some(completion.ok),
+                message: Some(completion.message),
+                stats: completion.stats,
+                failures: if completion.ok { 0 } else { last.failures + 1 },
+            };
+        }
+    }
+
+    pub fn page(&mut self, id: &ScheduleId, page: Page, now: Millis) -> StoreResult<ImportStats> {
+        if page.records.iter().any(|record| Some(&record.key) == self.refused_record.as_ref()) {
+            return Err(failed("store imported records", "refused"));
+        }
+        let mut stats = ImportStats::default();
+        for record in page.records {
+            let hash = Digest::of(record.payload.to_string().as_bytes());
+            match self.records.insert((id.clone(), page.resource.as_str(), record.key), (hash, now)) {
+                None => stats.imported += 1,
+                Some((known, _)) if known != hash => stats.updated += 1,
+                Some(_) => stats.skipped += 1,
+            }
+        }
+        if let Some(bookmark) = page.bookmark {
+            self.bookmarks.insert((id.clone(), page.resource.as_str()), bookmark);
+        }
+        Ok(stats)
+    }
+
+    pub fn put_problem(&mut self, problem: Problem) {
+        let since = self.problems.get(&problem.path).map_or(problem.since, |known| known.since);
+        self.problems.insert(problem.path.clone(), Problem { since, ..problem });
+    }
+
+    pub fn remember_answer(&mut self, key: String, remembered: Remembered, now: Millis) {
+        self.answers.retain(|_, (_, at)| *at >= now - ANSWER_TTL_MS);
+        self.answers.insert(key, (remembered, now));
+    }
+
+    /// The columns' fingerprint as it is, whatever was applied.
+    pub fn actual(row: &Row) -> Fingerprint {
+        row.spec.fingerprint()
+    }
+
+    pub fn stopped<T>() -> StoreResult<T> {
+        Err(StoreError::Stopped)
+    }
+}

@@ -39,6 +39,8 @@ mod analytics;
 
 mod system;
 
+mod schemas;
+
 mod openapi;
 
 mod docs;
@@ -75,6 +77,7 @@ fn routes() -> Vec<Route> {
     all.extend(brake::routes());
     all.extend(analytics::routes());
     all.extend(system::routes());
+    all.extend(schemas::routes());
     all.extend(docs::routes());
     all
 }

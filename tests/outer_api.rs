@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const REFUSAL: &str = "Missing or invalid X-User-Roles header";
 const BASE: &str = "/api/crm/import/noop";
 
-const PUBLIC: [&str; 10] = [
+const PUBLIC: [&str; 11] = [
     "/ops/ping",
     "/ops/health",
     "/api/crm/import/acculynx/schedule/status",
@@ -21,6 +21,7 @@ const PUBLIC: [&str; 10] = [
     "/metrics",
     "/docs",
     "/openapi.json",
+    "/schemas/schedule.schema.json",
 ];
 
 const OPERATOR: [(&str, &str); 25] = [

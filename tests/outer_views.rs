@@ -4,6 +4,8 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use common::{Options, Server, at, text};
 use serde_json::{Value, json};
@@ -386,4 +388,24 @@ async fn the_log_is_json_lines_with_the_frozen_fields() {
     for line in server.log("stdout").lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("every line is JSON ({e}): {line}"));
     }
+}
+
+#[tokio::test]
+async fn schemas_are_served_as_they_are_committed() {
+    let server = Options::default().start().await;
+    for name in ["schedule.schema.json", "defaults.schema.json"] {
+        let path = format!("/schemas/{name}");
+        let reply = server.get(&path).send().await;
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
+        assert_eq!(reply.text(), fs::read_to_string(file).expect("a schema").replace("\r\n", "\n"));
+        assert_eq!(reply.header("content-type"), "application/schema+json");
+        let again = server.get(&path).header("If-None-Match", reply.header("etag")).send().await;
+        assert_eq!((again.code(), again.text().as_str()), (304, ""));
+    }
+    let unknown = server.get("/schemas/nothing.json").send().await.problem(404);
+    assert_eq!(unknown["schemas"], json!(["schedule.schema.json", "defaults.schema.json"]), "{unknown}");
+    let document = server.get("/openapi.json").send().await.expect(200);
+    assert!(
+        at(&document, "/paths/~1schemas~1{name}/get/responses/200/content").get("application/schema+json").is_some()
+    );
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global, out};
-use crate::core::desired::{defaults_schema, schedule_schema};
+use crate::core::desired::{schema_text, schemas};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -22,11 +22,10 @@ pub(super) struct SchemaArgs {
 }
 
 pub(super) fn schema(args: &SchemaArgs, global: &Global) -> Result<Exit, CliError> {
-    let schemas = [("schedule", schedule_schema()), ("defaults", defaults_schema())];
     let mut states = serde_json::Map::new();
     let mut ok = true;
-    for (name, schema) in schemas {
-        let path = args.dir.join(format!("{name}.schema.json"));
+    for (name, schema) in schemas() {
+        let path = args.dir.join(name);
         let state = bring_up_to_date(&path, &schema, args)?;
         ok &= state != "outdated";
         if !global.json() && state == "outdated" {
@@ -44,8 +43,7 @@ pub(super) fn schema(args: &SchemaArgs, global: &Global) -> Result<Exit, CliErro
 
 /// Writes the schema if that is asked for and necessary; says how its file stands.
 fn bring_up_to_date(path: &Path, schema: &Value, args: &SchemaArgs) -> Result<&'static str, CliError> {
-    let mut text = serde_json::to_string_pretty(schema).map_err(anyhow::Error::from)?;
-    text.push('\n');
+    let text = schema_text(schema);
     let found = match std::fs::read_to_string(path) {
         Ok(found) => Some(found),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

@@ -28,7 +28,7 @@ pub use frame::code_frame;
 pub use merge::merged;
 pub use parse::{FieldError, MAX_FILE_BYTES, Parsed, check_value, document_value, parse, shown_value};
 pub use render::new_document;
-pub use schema::{defaults_schema, schedule_schema};
+pub use schema::{defaults_schema, schedule_schema, schema_text, schemas};
 
 #[cfg(test)]
 mod tests;

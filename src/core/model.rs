@@ -203,7 +203,7 @@ pub enum SecretRef {
 #[serde(deny_unknown_fields)]
 pub struct EnvSecret {
     /// The variable's name; it starts with `CC_SECRET_`.
-    #[schemars(regex(pattern = "^CC_SECRET_[A-Z0-9_]+$"))]
+    #[schemars(regex(pattern = "^CC_SECRET_[A-Z0-9_]+$"), example = &"CC_SECRET_PEAKPRO")]
     pub env: String,
 }
 
@@ -212,7 +212,7 @@ pub struct EnvSecret {
 #[serde(deny_unknown_fields)]
 pub struct FileSecret {
     /// A plain file name below the secrets directory, without a path.
-    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), example = &"peakpro")]
     pub file: String,
 }
 
@@ -240,22 +240,29 @@ pub struct Connection {
 pub struct ScheduleSpec {
     /// Seconds between two runs, 1 to 31622400 (366 days). Either this or `cron`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 31_622_400), example = 300)]
+    #[schemars(range(min = 1, max = 31_622_400), example = 300, example = 900, example = 3600)]
     pub interval_sec: Option<u32>,
     /// A cron expression of five fields (minute, hour, day of month, month, day of week). Either this or `interval_sec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "*/15 7-18 * * 1-5")]
+    #[schemars(example = "*/15 7-18 * * 1-5", example = "0 6 * * *", example = "30 2 1 * *")]
     pub cron: Option<String>,
     /// The IANA time zone in which `cron` is read; UTC when left out. Only with `cron`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "America/Denver")]
+    #[schemars(
+        example = "America/Denver",
+        example = "America/New_York",
+        example = "America/Chicago",
+        example = "America/Los_Angeles",
+        example = "Europe/Berlin",
+        example = &"UTC"
+    )]
     pub timezone: Option<String>,
     /// With `true`, no scheduled run starts; run-now still works.
     #[serde(default, skip_serializing_if = "is_false")]
     pub paused: bool,
     /// Why it is paused, for the people who find it so. Only with `paused: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = 500), example = "The API key is being replaced")]
     pub pause_reason: Option<String>,
     /// When the pause lifts by itself: a time with its offset (RFC 3339), or in the schedule's `timezone`. The file
     /// stays as it is. Only with `paused: true`.

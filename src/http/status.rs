@@ -128,7 +128,7 @@ fn tag(statuses: &[(String, ScheduleStatus)], next: Option<&Option<String>>) -> 
 }
 
 /// Whether `If-None-Match` names the tag; compared weakly.
-fn none_match(headers: &HeaderMap, tag: &str) -> bool {
+pub fn none_match(headers: &HeaderMap, tag: &str) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|text| {
         text.trim() == "*" || split_tags(text).is_some_and(|tags| tags.iter().any(|given| given.value == tag))
     })

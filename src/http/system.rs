@@ -35,6 +35,7 @@ const FEATURES: &[&str] = &[
     "etags",
     "metrics",
     "openapi",
+    "schemas",
 ];
 
 const API_VERSION: &str = "1";

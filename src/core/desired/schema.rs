@@ -4,6 +4,16 @@ use serde_json::{Map, Value, json};
 
 use crate::core::model::ScheduleSpec;
 
+/// Every published schema by the name of its file. A schedule's is the one that new files name.
+pub fn schemas() -> [(&'static str, Value); 2] {
+    [("schedule.schema.json", schedule_schema()), ("defaults.schema.json", defaults_schema())]
+}
+
+/// A schema as its file and the API have it.
+pub fn schema_text(schema: &Value) -> String {
+    format!("{schema:#}\n")
+}
+
 /// The JSON Schema (2020-12) of a schedule. A document without any finding is valid by it and the
 /// other way round, but for what a schema cannot say: zones, cron details, a connector's own rules,
 /// and what a document leaves out or takes away (`null`) of the defaults below it.
@@ -115,7 +125,8 @@ fn refine(fields: &mut Map<String, Value>) {
             "examples": [{ "region": "west" }],
         }),
     );
-    extend(fields, "paused", json!({ "examples": [true] }));
+    extend(fields, "connection", json!({ "examples": [{ "api_key": { "env": "CC_SECRET_PEAKPRO" } }] }));
+    extend(fields, "paused", json!({ "examples": [true, false] }));
     fields.values_mut().for_each(allow_null);
 }
 

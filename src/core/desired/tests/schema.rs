@@ -165,6 +165,58 @@ fn the_schema_is_itself_valid_and_its_examples_are_too() {
     assert_eq!(serde_json::to_string(&schema).unwrap(), serde_json::to_string(&schedule_schema()).unwrap());
 }
 
+/// What an editor completes from: words on each key, and values to choose from.
+fn help_of(schema: &serde_json::Value, at: &str, out: &mut Vec<String>) {
+    let keys = schema["properties"].as_object();
+    for (name, field) in keys.into_iter().flatten() {
+        let chosen = |field: &serde_json::Value| field["examples"].is_array() || field["enum"].is_array();
+        if !field["description"].is_string() || !chosen(field) {
+            out.push(format!("{at}/{name}"));
+        }
+    }
+    for (name, inner) in schema["$defs"].as_object().into_iter().flatten() {
+        if !inner["description"].is_string() {
+            out.push(format!("$defs/{name}"));
+        }
+        help_of(inner, name, out);
+    }
+}
+
+#[test]
+fn every_key_has_a_description_and_values_to_choose_from() {
+    for (name, schema) in schemas() {
+        let mut lacking = Vec::new();
+        help_of(&schema, "", &mut lacking);
+        assert_eq!(lacking, Vec::<String>::new(), "{name}");
+        assert!(schema["title"].is_string() && schema["description"].is_string(), "{name}");
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        for (key, field) in schema["properties"].as_object().unwrap() {
+            for example in field["examples"].as_array().unwrap() {
+                let paused = matches!(key.as_str(), "pause_reason" | "pause_until");
+                let base = if paused { json!({ "paused": true }) } else { json!({}) };
+                let document = merged(&base, json!({ key: example }).as_object().unwrap());
+                assert!(validator.is_valid(&document), "{name}: {document}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_file_names_the_schema_beside_the_desired_directory() {
+    let text = String::from_utf8(new_document(&serde_json::Map::new())).unwrap();
+    let named = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
+    let mut place: Vec<&str> = vec!["desired"];
+    let file = acculynx().file();
+    place.extend(file.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev());
+    for part in named.split('/') {
+        match part {
+            ".." => place.truncate(place.len() - 1),
+            part => place.push(part),
+        }
+    }
+    assert_eq!(place, ["schemas", schemas()[0].0]);
+}
+
 #[test]
 fn an_effective_schedule_is_valid_by_the_schema() {
     let validator = jsonschema::draft202012::new(&schedule_schema()).unwrap();

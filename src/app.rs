@@ -5,6 +5,7 @@ pub mod views;
 
 mod error;
 
+mod adopt;
 mod apply;
 mod blocking;
 mod brake;
@@ -36,6 +37,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
+pub use adopt::{StoredFleet, stored_fleet};
 pub use diff::offline_diff;
 pub use error::{AppError, Stale};
 pub use history::HistoryQuery;

@@ -9,6 +9,7 @@ mod diff;
 mod error;
 mod files;
 mod history;
+mod import;
 mod out;
 mod pairs;
 mod sandbox;
@@ -91,6 +92,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Reconcile once: 0 done, 1 something is held or invalid.
     Apply(apply::ApplyArgs),
+    /// Write what runs, or the former system's schedules file, into YAML files: 0 done, 1 something left out.
+    Import(import::ImportArgs),
     /// See and change schedules through the API.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
@@ -229,6 +232,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Sandbox(args) => block_on(sandbox::sandbox(args)),
         Command::Diff(args) => block_on(diff::diff(&args, &global)),
         Command::Apply(args) => block_on(apply::apply(args, &global)),
+        Command::Import(args) => block_on(import::import(&args, &global)),
         Command::Schedule(command) => block_on(schedule::schedule(command, &global)),
         Command::History(args) => block_on(history::history(&args, &global)),
         Command::Rollback(args) => block_on(history::rollback(args, &global)),

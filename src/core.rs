@@ -20,3 +20,5 @@ pub mod access;
 pub mod mask;
 
 pub mod history;
+
+pub mod legacy;

@@ -304,6 +304,7 @@ fn help_has_an_example_and_a_wrong_command_is_an_error() {
         &["validate"],
         &["diff"],
         &["apply"],
+        &["import"],
         &["schedule", "set"],
         &["schedule", "pause"],
         &["audit", "verify"],

@@ -20,6 +20,7 @@ mod schema;
 mod tree;
 mod verify;
 
+pub use check::KEYS;
 pub use conflict::{FieldConflict, conflicts};
 pub use defaults::{Defaults, DefaultsFile, Layer, Origin, Origins, ParsedDefaults, parse_defaults};
 pub use diagnostic::{Diagnostic, Severity};

@@ -11,7 +11,7 @@ use super::{cadence, scalar};
 use crate::core::model::{Connector, MAX_INTERVAL_SEC, Resource, ScheduleId, ScheduleSpec};
 
 /// A schedule's keys, in the order in which a fresh file has them.
-pub(super) const KEYS: [&str; 9] =
+pub const KEYS: [&str; 9] =
     ["interval_sec", "cron", "timezone", "paused", "pause_reason", "pause_until", "connection", "resources", "labels"];
 const MAX_REASON_CHARS: usize = 500;
 const MAX_LABEL_KEY_CHARS: usize = 63;

@@ -18,7 +18,7 @@ use crate::adapters::source::{Files, ReadResult, Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
 use crate::core::desired::{DefaultsFile, Diagnostic, Severity, parse};
 use crate::core::fleet::{Glance, Sync};
-use crate::core::model::{Digest, Millis, ScheduleId};
+use crate::core::model::{Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Blast, ChangeView, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
 use crate::core::row::{fingerprint, is_asleep};
 
@@ -145,15 +145,7 @@ async fn compare(
     policy: GuardPolicy,
     now: Millis,
 ) -> StoreResult<DiffAnswer> {
-    let mut rows = BTreeMap::new();
-    let mut batches = store.fleet();
-    while let Some(batch) = batches.recv().await {
-        for row in batch? {
-            if let Ok(tenant) = row.tenant.parse() {
-                rows.insert(ScheduleId::new(row.connector, tenant), row);
-            }
-        }
-    }
+    let rows = rows_of(store).await?;
     let fleet = rows.len();
     let files = snapshot.readings.len();
     let Compared { invalid: mut broken, changes: defaults_changes, .. } = snapshot.defaults;
@@ -201,20 +193,48 @@ async fn compare(
         }
         _ => told_of_defaults(&defaults_changes) + &render_text(&plan),
     };
-    let because = |step: &Step| {
-        let files = defaults_changes.iter().map(|change| &change.file);
-        let governing = files.filter(|file| DefaultsFile::at(file).is_some_and(|f| f.governs(step.id.connector)));
-        moved.contains(&step.id).then(|| governing.cloned().collect::<Vec<_>>().join(", "))
-    };
+    let because = |step: &Step| moved.contains(&step.id).then(|| governing(&defaults_changes, step.id.connector));
     Ok(DiffAnswer {
         ok: invalid.is_empty(),
         digest: plan.digest(),
         changes: plan.steps.iter().map(|step| ChangeView { because: because(step), ..step.view() }).collect(),
         text,
-        markdown: render_markdown(&plan),
+        markdown: listed_defaults(&defaults_changes) + &render_markdown(&plan),
         defaults: defaults_changes,
         invalid,
     })
+}
+
+async fn rows_of(store: &SharedStore) -> StoreResult<BTreeMap<ScheduleId, FleetRow>> {
+    let mut rows = BTreeMap::new();
+    let mut batches = store.fleet();
+    while let Some(batch) = batches.recv().await {
+        for row in batch? {
+            if let Ok(tenant) = row.tenant.parse() {
+                rows.insert(ScheduleId::new(row.connector, tenant), row);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The changed files of defaults that speak for a connector.
+fn governing(changes: &[DefaultsChange], connector: Connector) -> String {
+    let files = changes.iter().map(|change| change.file.as_str());
+    let governing = files.filter(|path| DefaultsFile::at(path).is_some_and(|file| file.governs(connector)));
+    governing.collect::<Vec<_>>().join(", ")
+}
+
+/// The same as a list for a review comment.
+fn listed_defaults(changes: &[DefaultsChange]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        text.push_str(&format!("- `{}`: {} defaults\n", change.file, change.action));
+        for field in &change.diff {
+            text.push_str(&format!("  - `{}`: `{}` → `{}`\n", field.field, field.from, field.to));
+        }
+    }
+    if text.is_empty() { text } else { text + "\n" }
 }
 
 /// One line a value, before the plan they lead to.

@@ -20,7 +20,7 @@ impl World {
             .iter()
             .map(|entry| {
                 let view = entry.view();
-                (view.tenant.clone(), view.action_id.clone(), view.metadata.clone())
+                (view.tenant, view.action_id, view.metadata)
             })
             .collect()
     }
@@ -270,6 +270,7 @@ async fn diff_uses_and_shows_defaults() {
                   ~ noop/a (update)\n    ~ interval_sec = 600 -> 60\nPlan: 0 to create, 1 to change, 0 to delete.\n";
     assert_eq!(answer.text, expect);
     assert_eq!(answer.changes[0].because.as_deref(), Some(NOOPS));
+    assert!(answer.markdown.starts_with("- `schedules/noop/_defaults.yaml`: update defaults\n"), "{}", answer.markdown);
     let upload = |files: &[(&str, &str)]| files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
     let files = upload(&[(NOOPS, "interval_sec: 60\n"), ("schedules/noop/a.yaml", "{}\n")]);
     assert_eq!(world.app.diff(Some(files)).await.unwrap().digest, answer.digest);

@@ -11,8 +11,8 @@ use super::apply::{draft, new_action_id};
 use super::error::AppError;
 use super::mutate::{Edit, IfMatch, Mutation};
 use super::replace::{Expect, Replacement};
-use super::views::{LeftSchedule, MutationAnswer, RollbackAnswer, RollbackResult};
-use crate::adapters::store::PastState;
+use super::views::{LeftFile, MutationAnswer, RollbackAnswer, RollbackResult};
+use crate::adapters::store::{AuditQuery, PastState};
 use crate::core::audit::operation;
 use crate::core::desired::{self, Defaults, FieldError, document_value};
 use crate::core::history::{RevisionRef, shown_diff};
@@ -54,7 +54,7 @@ struct Item {
 
 struct RollbackPlan {
     items: Vec<Item>,
-    left: Vec<LeftSchedule>,
+    left: Vec<LeftFile>,
     digest: String,
 }
 
@@ -194,9 +194,31 @@ impl App {
         if to < begins {
             return Err(outside(format!("lies before history begins, at {}", iso(begins))));
         }
+        left.extend(self.changed_defaults(to).await?);
         let files: Vec<Value> = items.iter().map(named).collect();
         let canonical = serde_json_canonicalizer::to_vec(&files).unwrap_or_default();
         Ok(RollbackPlan { items, left, digest: Digest::of(&canonical).to_hex() })
+    }
+
+    /// Files of defaults that have changed since: history holds schedules only.
+    async fn changed_defaults(&self, to: Millis) -> Result<Vec<LeftFile>, AppError> {
+        let operation = Some(operation::DEFAULTS_CHANGED.to_owned());
+        let since = Some(to.saturating_add(1));
+        let entries =
+            self.store.audit_page(AuditQuery { operation, since, limit: 1000, ..AuditQuery::default() }).await?;
+        let mut files = BTreeMap::new();
+        for entry in entries {
+            if let Some(file) = entry.view().metadata["file"].as_str() {
+                files.entry(file.to_owned()).or_insert(entry.seq);
+            }
+        }
+        let left = |(file, seq): (String, i64)| LeftFile {
+            connector: String::new(),
+            tenant: String::new(),
+            reason: format!("its defaults have changed since (audit entry {seq}), and history holds schedules only"),
+            file,
+        };
+        Ok(files.into_iter().map(left).collect())
     }
 
     /// Files that are not what their rows say: broken, or gone for now.
@@ -243,13 +265,17 @@ impl App {
 }
 
 /// What there is to do about one schedule, if anything; or why it has to stay as it is.
-fn plan_one(state: PastState, file: Option<Digest>, defaults: &Defaults) -> Result<Option<Item>, LeftSchedule> {
+fn plan_one(state: PastState, file: Option<Digest>, defaults: &Defaults) -> Result<Option<Item>, LeftFile> {
     let PastState { id, known_since, is_begun_late, number, then, now } = state;
     if file == then.as_ref().map(|version| version.digest) && now.is_some() == then.is_some() {
         return Ok(None);
     }
-    let left =
-        |reason: String| LeftSchedule { connector: id.connector.to_string(), tenant: id.tenant.to_string(), reason };
+    let left = |reason: String| LeftFile {
+        file: id.file(),
+        connector: id.connector.to_string(),
+        tenant: id.tenant.to_string(),
+        reason,
+    };
     if number.is_none() && is_begun_late {
         return Err(left(format!("its history begins at {}; what it was before is not known", iso(known_since))));
     }

@@ -3,7 +3,7 @@
 
 mod history;
 
-pub use history::{HistoryPage, LeftSchedule, RevisionView, RollbackAnswer, RollbackResult};
+pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 
 use std::collections::BTreeMap;
 

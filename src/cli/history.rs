@@ -172,7 +172,7 @@ fn show_plan(answer: &RollbackAnswer, to: &str) {
         out::line(&coloured(line));
     }
     for left in &answer.left {
-        out::warning(&format!("{}/{} stays as it is: {}", left.connector, left.tenant, left.reason));
+        out::warning(&format!("{} stays as it is: {}", left.file, left.reason));
     }
     if answer.dry_run {
         if !answer.changes.is_empty() {

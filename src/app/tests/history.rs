@@ -310,3 +310,38 @@ async fn what_history_does_not_know_stays_as_it_is() {
     assert!(plan.left[0].reason.contains("not known"), "{plan:?}");
     assert_eq!(world.revisions("noop/b").await, ["1 found by file/unknown [interval_sec null->300]"]);
 }
+
+#[tokio::test]
+async fn defaults_that_changed_since_are_named_and_left() {
+    let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
+    world.clock.advance(10_000);
+    put(world.folder.path().join("desired/schedules/noop/_defaults.yaml"), "labels: { region: west }\n");
+    world.pass().await;
+    let plan = world.directory(START, None).await.unwrap();
+    assert_eq!((plan.ok, plan.changes.len()), (false, 0), "{plan:?}");
+    assert_eq!(plan.left[0].file, "schedules/noop/_defaults.yaml");
+    assert!(world.directory(world.clock.now(), None).await.unwrap().ok);
+}
+
+#[tokio::test]
+async fn an_editor_who_saves_while_a_rollback_is_written_keeps_what_they_wrote() {
+    let world = World::new(&[("noop/a", "interval_sec: 300\n")]).await;
+    world.mutate("noop/a", merge(json!({"interval_sec": 60}))).await.unwrap();
+    let path = world.path("noop/a");
+    world.app.before_exchange.set(vec![Box::new(move || put(path, "interval_sec: 61\n"))]);
+    let refused = world.roll_back("noop/a", "1").await;
+    assert!(matches!(refused, Err(AppError::Contested { .. })), "{refused:?}");
+    assert_eq!(world.text("noop/a"), "interval_sec: 61\n");
+    world.pass().await;
+    assert_eq!(world.status("noop/a").await.unwrap().interval_sec, Some(61));
+    let revisions = world.revisions("noop/a").await;
+    assert_eq!(
+        revisions[..3],
+        [
+            "5 updated by file/unknown [interval_sec 60->61]",
+            "4 updated by command-center/command-center [interval_sec 300->60]",
+            "3 updated by ui/zoe [interval_sec 60->300]",
+        ],
+        "what was taken back is no secret"
+    );
+}

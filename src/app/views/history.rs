@@ -54,8 +54,8 @@ pub struct RollbackAnswer {
     /// Names exactly these changes; `confirm` takes it.
     pub digest: String,
     pub changes: Vec<ChangeView>,
-    /// Schedules that stay as they are although they were otherwise then, and why.
-    pub left: Vec<LeftSchedule>,
+    /// Files that stay as they are although they were otherwise then, and why.
+    pub left: Vec<LeftFile>,
     /// The plan as people read it.
     pub text: String,
     /// Of every entry that the rollback wrote.
@@ -67,9 +67,11 @@ pub struct RollbackAnswer {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct LeftSchedule {
+pub struct LeftFile {
+    /// Empty where the file is no schedule's.
     pub connector: String,
     pub tenant: String,
+    pub file: String,
     pub reason: String,
 }
 

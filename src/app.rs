@@ -12,6 +12,7 @@ mod brake;
 mod convergence;
 mod defaults;
 mod diff;
+mod git;
 mod history;
 mod merge;
 mod mutate;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 pub use adopt::{StoredFleet, stored_fleet};
 pub use diff::offline_diff;
 pub use error::{AppError, Stale};
+pub use git::Pulled;
 pub use history::HistoryQuery;
 pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
@@ -80,6 +82,7 @@ pub struct App {
     state: Mutex<state::State>,
     work_tree: origins::WorkTree,
     defaults: Mutex<defaults::State>,
+    git: git::GitWork,
     runs: runs::RunTable,
     brakes: Mutex<Vec<Brake>>,
     promises: promises::Promises,

@@ -35,6 +35,8 @@ mod ops;
 
 mod brake;
 
+mod git;
+
 mod analytics;
 
 mod system;
@@ -75,6 +77,7 @@ fn routes() -> Vec<Route> {
     all.extend(audit::routes());
     all.extend(ops::routes());
     all.extend(brake::routes());
+    all.extend(git::routes());
     all.extend(analytics::routes());
     all.extend(system::routes());
     all.extend(schemas::routes());

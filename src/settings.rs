@@ -1,5 +1,6 @@
 //! What the operator can set, with its defaults. Read once at start; passed explicitly after that.
 
+mod git;
 mod keys;
 mod load;
 pub(crate) mod values;
@@ -15,6 +16,7 @@ use crate::adapters::secrets::ConnectorDefaults;
 use crate::core::plan::GuardPolicy;
 use crate::telemetry::{LogFormat, LogLevel};
 
+pub use git::GitSettings;
 pub use keys::{KEYS, Key};
 pub use load::{BadSetting, BadSettings, Inputs, Loaded, Origin, Shown, load};
 
@@ -41,6 +43,7 @@ pub struct Settings {
     /// `Host` header values that are ours, besides loopback names and the bound address.
     pub allowed_hosts: Vec<String>,
     pub cors_origins: Vec<String>,
+    pub git: GitSettings,
     pub guard: GuardPolicy,
     /// Imports that run at the same time.
     pub max_concurrent_runs: usize,
@@ -96,6 +99,7 @@ impl Default for Settings {
             trusted_proxies: loopback.iter().filter_map(|net| net.parse().ok()).collect(),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            git: GitSettings::default(),
             guard: GuardPolicy::default(),
             max_concurrent_runs: 64,
             metric_tenants: 1000,

@@ -30,7 +30,7 @@ mod git;
 mod files;
 
 pub use files::Files;
-pub use git::{Commit, GitError, Origins, Repo};
+pub use git::{Commit, Committed, Displaced, GitError, Merged, Origins, PushOutcome, Repo, Upstream, WriteBack};
 pub use list::{Listed, Listing, Misplaced, MisplacedReason, Root};
 pub use read::{MAX_FILE_BYTES, ReadResult};
 pub use swap::Swap;

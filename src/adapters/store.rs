@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod counts;
 #[cfg(test)]
 pub mod memory;
 mod sqlite;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
 pub use sqlite::SqliteStore;
 
 use crate::adapters::connectors::Page;
@@ -97,6 +99,24 @@ pub struct Intent {
     pub base: Option<Digest>,
     /// The file's new bytes; `None` deletes it.
     pub content: Option<Vec<u8>>,
+    /// What git is to be told of it, where it commits such edits.
+    pub commit: Option<CommitNote>,
+}
+
+/// Who made an edit and why, for its commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitNote {
+    pub actor: String,
+    pub action_id: String,
+    pub message: String,
+}
+
+/// An edit that is still to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitDue {
+    pub key: i64,
+    pub at: Millis,
+    pub intent: Intent,
 }
 
 /// One content that a schedule's file had, from its change on.
@@ -159,6 +179,8 @@ pub struct Applied {
     /// Sequence numbers of the audit entries, in order.
     pub seqs: Vec<i64>,
     pub intent: Option<i64>,
+    /// The key of the commit that is due, where there is to be one.
+    pub commit: Option<i64>,
 }
 
 /// Why a run started.
@@ -376,50 +398,6 @@ pub struct Remembered {
 /// How long an answer is kept: a day.
 pub const ANSWER_TTL_MS: Millis = 86_400_000;
 
-/// Counts over the whole fleet, for analytics.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct FleetCounts {
-    pub schedules: u64,
-    pub paused: u64,
-    pub failing: u64,
-    pub runs_total: u64,
-    pub runs_ok: u64,
-    pub runs_failed: u64,
-    pub records: u64,
-    pub audit_entries: u64,
-}
-
-/// One tenant's run history in numbers, per connector.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct TenantCounts {
-    pub connector: String,
-    pub runs_total: u64,
-    pub runs_ok: u64,
-    pub runs_failed: u64,
-    pub stats: ImportStats,
-    /// Mean length of the finished runs, milliseconds.
-    pub mean_duration_ms: Option<f64>,
-    pub records: u64,
-}
-
-/// A name and how often it occurs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Counted {
-    pub name: String,
-    pub count: u64,
-}
-
-/// Audit entries counted by what they say.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct AuditCounts {
-    pub total: u64,
-    pub by_operation: Vec<Counted>,
-    pub by_source: Vec<Counted>,
-    pub by_actor: Vec<Counted>,
-    /// By hour (RFC 3339 start of the bucket).
-    pub by_bucket: Vec<Counted>,
-}
-
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
 pub trait Store: Send + Sync {
     /// Applies all changes, their audit entries and the intent, or none of it. A change that brings
@@ -455,6 +433,8 @@ pub trait Store: Send + Sync {
     fn release_brake(&self, scope: String, draft: Draft, now: Millis) -> StoreFuture<'_, Vec<i64>>;
     /// Drops intents whose files are known to be on disk.
     fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()>;
+    /// Drops edits that a commit has, or whose change was taken back.
+    fn forget_commits(&self, keys: Vec<i64>) -> StoreFuture<'_, ()>;
     /// Remembers the commit at which a pass has seen everything.
     fn note_commit(&self, commit: String) -> StoreFuture<'_, ()>;
     fn remember_answer(&self, key: String, remembered: Remembered, now: Millis) -> StoreFuture<'_, ()>;
@@ -474,6 +454,8 @@ pub trait Store: Send + Sync {
     fn fleet_at(&self, at: Millis) -> mpsc::Receiver<StoreResult<Vec<PastState>>>;
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>>;
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>>;
+    /// Edits still to be committed, oldest first.
+    fn commits_due(&self, limit: u32) -> StoreFuture<'_, Vec<CommitDue>>;
     /// The commit that was last noted.
     fn noted_commit(&self) -> StoreFuture<'_, Option<String>>;
     fn problems(&self) -> StoreFuture<'_, Vec<Problem>>;

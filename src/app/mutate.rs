@@ -127,13 +127,15 @@ impl App {
         let planned = self.plan_mutation(mutation, &outcome, row.as_ref(), action_id);
         let steps = planned.steps.clone();
         let after = row_after(&planned.effect, row.as_ref());
-        let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone() };
+        let commit = self.commit_note(&planned);
+        let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone(), commit };
         let applied = self.carry_out(vec![planned], Some(intent)).await?;
         #[cfg(test)]
         self.before_exchange.run();
         if !self.put_file(mutation, base, &outcome, row, &applied).await? {
             return Ok(None);
         }
+        self.commit_is_due(applied.commit);
         for step in &steps {
             self.metrics.local_action(mutation.id.tenant.as_str(), action_name(step.action));
         }
@@ -144,12 +146,12 @@ impl App {
     /// Gives git five seconds to finish what it is doing.
     async fn wait_for_git(&self) -> Result<(), AppError> {
         for _ in 0..50 {
-            if self.source.git_busy().is_none() {
+            if self.git_at_work().is_none() {
                 return Ok(());
             }
             rest(std::time::Duration::from_millis(100)).await;
         }
-        let what = self.source.git_busy().unwrap_or_else(|| "a lock".to_owned());
+        let what = self.git_at_work().unwrap_or_else(|| "a lock".to_owned());
         let detail = format!("git is at work in the desired directory ({what}); try again when it is done");
         Err(AppError::Busy { detail, retry_after_sec: 5 })
     }
@@ -306,9 +308,13 @@ impl App {
             Some(intent) => self.store.forget_intents(vec![intent]).await,
             None => Ok(()),
         };
+        let uncommitted = match applied.commit {
+            Some(commit) => self.store.forget_commits(vec![commit]).await,
+            None => Ok(()),
+        };
         let undone = self.carry_out(vec![undo], None).await;
         let told = self.store.append(vec![entry], self.clock.now()).await;
-        forgotten.and(undone).and(told).map(|_| ()).map_err(|error| left_open(id, why, &error))
+        forgotten.and(uncommitted).and(undone).and(told).map(|_| ()).map_err(|error| left_open(id, why, &error))
     }
 }
 

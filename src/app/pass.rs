@@ -139,13 +139,13 @@ impl App {
     /// Why git must be left alone for now, if so.
     pub(super) async fn git_busy(&self) -> Option<String> {
         let source = self.source.clone();
-        let look = move || (source.git_busy(), source.git_settling(), source.git_head());
-        let (mut busy, settling, mut head) = blocking(look.clone()).await.unwrap_or_default();
-        if settling {
+        if blocking(move || source.git_settling()).await.unwrap_or_default() {
             rest(SETTLING).await;
-            (busy, _, head) = blocking(look).await.unwrap_or_default();
         }
+        let source = self.source.clone();
+        let head = blocking(move || source.git_head()).await.unwrap_or_default();
         self.state().commit = head;
+        let busy = self.git_at_work();
         busy.map(|what| format!("git is at work in the desired directory ({what}); waiting until it is done"))
     }
 

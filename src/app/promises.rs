@@ -73,7 +73,7 @@ impl App {
 
     async fn promises_of(&self, intents: Vec<(i64, Intent)>) -> StoreResult<Vec<Arc<Promise>>> {
         let mut promises: BTreeMap<ScheduleId, Promise> = BTreeMap::new();
-        for (key, Intent { id, base, content }) in intents {
+        for (key, Intent { id, base, content, commit: _ }) in intents {
             let promise = promises.entry(id.clone()).or_insert_with(|| Promise {
                 id,
                 keys: Vec::new(),

@@ -152,6 +152,7 @@ impl App {
             held: of(Sync::Held),
             revision: state.revision.clone(),
             commit: state.commit.clone(),
+            git: self.git_health(state.commit.clone()),
             message: state.trouble.clone(),
         }
     }

@@ -66,6 +66,7 @@ impl App {
             state: Mutex::new(state::State::default()),
             work_tree: super::origins::WorkTree::default(),
             defaults: Mutex::default(),
+            git: super::git::GitWork::default(),
             brakes: Mutex::new(Vec::new()),
             promises: super::promises::Promises::default(),
             pass_wanted: Notify::new(),

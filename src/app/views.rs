@@ -160,8 +160,30 @@ pub struct DesiredHealth {
     pub revision: String,
     /// The git commit the directory stands at, when it is in a work tree.
     pub commit: Option<String>,
+    /// How the work with the repository goes, where any is asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub git: Option<GitHealth>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+}
+
+/// Commits, pushes and pulls of the desired directory's repository.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GitHealth {
+    /// Which of commit, push and pull are on.
+    pub mode: String,
+    /// The commit that is checked out.
+    pub head: Option<String>,
+    /// The remote and its branch.
+    pub upstream: Option<String>,
+    /// Commits that the remote branch lacks.
+    pub ahead: Option<u64>,
+    /// Changes made through the API that are still to be committed.
+    pub pending: u64,
+    pub last_pull_iso: Option<String>,
+    /// What fails at the moment; it is tried again.
+    pub last_error: Option<String>,
+    pub failing_since_iso: Option<String>,
 }
 
 /// The drift report's totals.

@@ -28,7 +28,7 @@ use crate::adapters::store::SqliteStore;
 use crate::app::App;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
-use crate::tasks::{Dispatcher, Janitor, Reconciler};
+use crate::tasks::{Dispatcher, GitKeeper, Janitor, Reconciler};
 use crate::telemetry::{Metrics, init_logging};
 
 /// How long imports in flight may take to end by themselves.
@@ -115,12 +115,16 @@ impl Running {
         let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
         let connectors = Connectors { acculynx: Arc::new(AccuLynx::new()?), noop: Arc::new(Noop) };
         let app = App::new(settings, clock, store, connectors, metrics);
+        app.check_git().await?;
         let reconciler = Reconciler::new(app.clone());
         let watch = reconciler.watch();
         app.bring_up().await?;
         let loops = TaskTracker::new();
         loops.spawn(reconciler.run());
         loops.spawn(Janitor::new(app.clone()).run());
+        if app.settings.git.is_on() {
+            loops.spawn(GitKeeper::new(app.clone()).run());
+        }
         let (dispatcher, runtime) = (Dispatcher::new(app.clone()), Handle::current());
         let dispatcher = std::thread::Builder::new()
             .name("dispatcher".to_owned())

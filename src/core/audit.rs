@@ -27,6 +27,7 @@ pub mod operation {
     pub const PRUNE_HELD: &str = "reconcile.prune.held";
     pub const WRITE_DISPLACED: &str = "reconcile.write.displaced";
     pub const PLAN_CONFIRMED: &str = "reconcile.plan.confirmed";
+    pub const GIT_PULLED: &str = "ops.git.pulled";
     pub const BRAKE_PULLED: &str = "ops.brake.pulled";
     pub const BRAKE_RELEASED: &str = "ops.brake.released";
     pub const ACCESS_REFUSED: &str = "access.request.refused";

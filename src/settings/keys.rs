@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::git::ref_name;
 use super::values::{
     any_url, count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent, seconds,
     socket_address, web_url, words,
@@ -165,10 +166,38 @@ pub static KEYS: &[Key] = &[
         "git",
         "git",
         "COMMAND_CENTER_GIT",
-        "MODE",
-        "Work with the desired directory's git repository: off",
-        |_, text| only_off(text, "committing and pulling"),
-        |_| "off".into(),
+        "MODES",
+        "Work with the desired directory's git repository, as a comma list: off, commit, push, pull",
+        |s, text| s.git.set_modes(text),
+        |s| s.git.to_string(),
+    )
+    .of_list(),
+    Key::new(
+        "git_remote",
+        "git-remote",
+        "COMMAND_CENTER_GIT_REMOTE",
+        "NAME",
+        "The remote to push to and pull from",
+        |s, text| ref_name(text).map(|v| s.git.remote = v),
+        |s| s.git.remote.clone(),
+    ),
+    Key::new(
+        "git_branch",
+        "git-branch",
+        "COMMAND_CENTER_GIT_BRANCH",
+        "NAME",
+        "The remote's branch; the upstream of the branch that is checked out when left out",
+        |s, text| ref_name(text).map(|v| s.git.branch = Some(v)),
+        |s| s.git.branch.clone().unwrap_or_default(),
+    ),
+    Key::new(
+        "git_pull_interval",
+        "git-pull-interval",
+        "COMMAND_CENTER_GIT_PULL_INTERVAL",
+        "SECONDS",
+        "How often the remote branch is pulled",
+        |s, text| seconds(text, SHORT, YEAR).map(|v| s.git.pull_interval = v),
+        |s| in_seconds(s.git.pull_interval),
     ),
     Key::new(
         "health_interval",

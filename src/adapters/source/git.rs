@@ -1,16 +1,20 @@
 //! What git is doing in the work tree around the desired directory, read from its files: no
 //! subprocess, and a few stats a call. What only git itself can tell or do is asked of the program.
 
+mod commit;
 mod origins;
 mod program;
+mod remote;
 mod repo;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use commit::{Committed, Displaced, WriteBack};
 pub use origins::{Commit, Origins};
 pub use program::GitError;
+pub use remote::{Merged, PushOutcome, Upstream};
 pub use repo::Repo;
 
 use super::Source;

@@ -51,7 +51,7 @@ macro_rules! store_conformance {
                 a_completion_after_the_delete_touches_no_other_schedule open_runs_survive_a_restart;
             records: a_page_counts_new_changed_and_unchanged records_of_others_are_not_touched
                 a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last;
-            notes: a_problem_keeps_its_since brakes_hold_until_released intents_stand_in_order_until_forgotten
+            notes: a_problem_keeps_its_since brakes_hold_until_released intents_stand_in_order_until_forgotten commits_stand_in_order_until_forgotten
                 answers_are_remembered_and_expire the_last_good_defaults_are_kept;
             listing: statuses_page_through_everything_once one_tenants_status the_fleet_comes_in_order
                 a_reader_that_leaves_harms_nobody;

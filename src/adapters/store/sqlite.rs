@@ -25,10 +25,11 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 4] = [
+const MIGRATIONS: [M<'static>; 5] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
+    M::up(include_str!("../../../migrations/sqlite/004_commits.sql")),
     M::up(include_str!("../../../migrations/sqlite/005_defaults.sql")),
 ];
 
@@ -301,6 +302,10 @@ impl Store for SqliteStore {
         })
     }
 
+    fn forget_commits(&self, keys: Vec<i64>) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "forget commits made", move |work| git::forget_commits(work, &keys))
+    }
+
     fn note_commit(&self, commit: String) -> StoreFuture<'_, ()> {
         self.writer.submit(Lane::Completion, "remember a commit", move |work| git::note_commit(work, &commit))
     }
@@ -358,6 +363,10 @@ impl Store for SqliteStore {
 
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>> {
         self.answer_later("read promised edits", read::intents)
+    }
+
+    fn commits_due(&self, limit: u32) -> StoreFuture<'_, Vec<CommitDue>> {
+        self.answer_later("read edits to commit", move |connection| git::commits_due(connection, limit))
     }
 
     fn noted_commit(&self) -> StoreFuture<'_, Option<String>> {

@@ -1,9 +1,13 @@
 //! The application in a git work tree: whose edits they are, and waiting while git is at work.
 
+mod commits;
+mod remote;
+
 use std::path::Path;
 use std::process::Command;
 
 use super::*;
+use crate::settings::GitSettings;
 
 const ANN: &str = "Ann <ann@example.com>";
 const BOB: &str = "Bob <bob@example.com>";
@@ -23,9 +27,24 @@ fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+async fn open_in_git(folder: &tempfile::TempDir, clock: &Clock, git: GitSettings) -> Arc<App> {
+    let settings = Settings { desired_dir: folder.path().join("desired"), git, ..Settings::default() };
+    let store = Arc::new(SqliteStore::open(&folder.path().join("data/store.db")).unwrap());
+    let connectors = Connectors { acculynx: Arc::new(Noop), noop: Arc::new(Noop) };
+    let metrics = Arc::new(Metrics::new(10).unwrap());
+    let app = App::new(settings, clock.clone(), store, connectors, metrics);
+    app.check_git().await.unwrap();
+    app.bring_up().await.unwrap();
+    app
+}
+
 impl World {
     /// A work tree around the desired directory with everything committed, seen by a pass.
     async fn in_git(files: &[(&str, &str)]) -> World {
+        World::in_git_with(files, GitSettings::default()).await
+    }
+
+    async fn in_git_with(files: &[(&str, &str)], settings: GitSettings) -> World {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             put(folder.path().join("desired").join(file_of(name)), text);
@@ -34,7 +53,17 @@ impl World {
         git(folder.path(), &["add", "desired"]);
         git(folder.path(), &["commit", "-q", "--author", ANN, "-m", "first"]);
         let clock = Clock::manual(START);
-        let app = open(&folder, &clock).await;
+        let app = open_in_git(&folder, &clock, settings).await;
+        World { folder, clock, app }
+    }
+
+    /// As `restart`, with the same settings.
+    async fn start_again(self) -> World {
+        self.app.store.close();
+        let settings = self.app.settings.git.clone();
+        let World { folder, clock, app } = self;
+        drop(app);
+        let app = open_in_git(&folder, &clock, settings).await;
         World { folder, clock, app }
     }
 

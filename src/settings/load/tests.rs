@@ -93,6 +93,7 @@ fn values_arrive() {
         ("COMMAND_CENTER_TRUSTED_PROXIES", ""),
         ("COMMAND_CENTER_DATA_DIR", "/srv/cc"),
         ("COMMAND_CENTER_ACCULYNX_API_KEY", "k-1"),
+        ("COMMAND_CENTER_GIT", "push,pull"),
         ("LOG_LEVEL", "warn"),
     ];
     let file = "allowed_hosts: [ops.example.com, 'a:80']\nauto_recover: true\ndebounce_ms: 20\npoll_interval_sec: 2\nallow_restart: no\n";
@@ -105,6 +106,7 @@ fn values_arrive() {
     assert_eq!(settings.allowed_hosts, ["ops.example.com", "a:80"]);
     assert_eq!((settings.debounce, settings.poll_interval), (Duration::from_millis(20), Some(Duration::from_secs(2))));
     assert_eq!(shown(&loaded, "acculynx_api_key").0, "***");
+    assert_eq!(shown(&loaded, "git").0, "commit,push,pull");
     assert_eq!(shown(&loaded, "log_level").0, "warning");
 }
 
@@ -115,7 +117,7 @@ fn all_that_is_wrong_is_said_at_once_with_its_place_and_what_is_allowed() {
         &[
             ("COMMAND_CENTER_AUTH", "headers,oidc"),
             ("COMMAND_CENTER_REPLICATION", "on"),
-            ("COMMAND_CENTER_GIT", "commit"),
+            ("COMMAND_CENTER_GIT", "commit,merge"),
             ("COMMAND_CENTER_DSN", "postgres://u:hunter2@db/x"),
             ("COMMAND_CENTER_HEALTH_INTERVAL", "30s"),
             ("LOG_LEVEL", "loud"),
@@ -130,7 +132,7 @@ fn all_that_is_wrong_is_said_at_once_with_its_place_and_what_is_allowed() {
         "--max-concurrent-runs is \"0\": allowed are whole numbers from 1",
         "COMMAND_CENTER_AUTH is \"headers,oidc\": this build cannot check oidc tokens",
         "COMMAND_CENTER_REPLICATION is \"on\": this build has no replication yet",
-        "COMMAND_CENTER_GIT is \"commit\"",
+        "COMMAND_CENTER_GIT is \"commit,merge\": \"merge\" is not known; allowed are off",
         "COMMAND_CENTER_DSN is \"postgres://db/x\": allowed is a file's path",
         "COMMAND_CENTER_HEALTH_INTERVAL is \"30s\": allowed are seconds from 0.01",
         "LOG_LEVEL is \"loud\": allowed are debug, info",

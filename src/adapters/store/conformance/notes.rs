@@ -1,7 +1,7 @@
 //! What the store keeps beside the schedules: problems, brakes, promised edits, given answers.
 
 use super::*;
-use crate::adapters::store::{Brake, Intent, Problem, Remembered};
+use crate::adapters::store::{Brake, CommitDue, CommitNote, Intent, Problem, Remembered};
 use crate::core::desired::{Diagnostic, Severity};
 
 pub async fn a_problem_keeps_its_since(site: &impl Site) {
@@ -57,9 +57,9 @@ pub async fn brakes_hold_until_released(site: &impl Site) {
 pub async fn intents_stand_in_order_until_forgotten(site: &impl Site) {
     let store = site.open();
     let intents = [
-        Intent { id: id("noop/b"), base: None, content: Some(b"interval_sec: 1\n".to_vec()) },
-        Intent { id: id("noop/a"), base: Some(Digest::of(b"")), content: Some(Vec::new()) },
-        Intent { id: id("noop/b"), base: Some(Digest::of(b"x")), content: None },
+        Intent { id: id("noop/b"), base: None, content: Some(b"interval_sec: 1\n".to_vec()), commit: None },
+        Intent { id: id("noop/a"), base: Some(Digest::of(b"")), content: Some(Vec::new()), commit: None },
+        Intent { id: id("noop/b"), base: Some(Digest::of(b"x")), content: None, commit: None },
     ];
     let mut keys = Vec::new();
     for intent in &intents {
@@ -74,6 +74,37 @@ pub async fn intents_stand_in_order_until_forgotten(site: &impl Site) {
     assert_eq!(store.intents().await.unwrap(), expect[1..2]);
     let next = store.apply(Vec::new(), Some(intents[0].clone()), NOW).await.unwrap().intent.unwrap();
     assert!(next > keys[2], "a forgotten intent's key is not given again");
+}
+
+pub async fn commits_stand_in_order_until_forgotten(site: &impl Site) {
+    let store = site.open();
+    let note = |n: i64| CommitNote { actor: "zoe".into(), action_id: format!("0190-{n}"), message: format!("m{n}") };
+    let intent = |n: i64| Intent {
+        id: id("noop/a"),
+        base: (n > 1).then(|| Digest::of(&[1])),
+        content: (n < 3).then(|| b"interval_sec: 1\n".to_vec()),
+        commit: Some(note(n)),
+    };
+    let mut keys = Vec::new();
+    for n in 1..=3 {
+        keys.extend(store.apply(Vec::new(), Some(intent(n)), NOW + n).await.unwrap().commit);
+    }
+    let plain = Intent { commit: None, ..intent(1) };
+    assert_eq!(store.apply(Vec::new(), Some(plain), NOW).await.unwrap().commit, None);
+    assert_eq!(store.noted_commit().await.unwrap(), None);
+    store.note_commit("c1".into()).await.unwrap();
+    store.note_commit("c2".into()).await.unwrap();
+    store.close();
+    let store = site.open();
+    assert_eq!(store.noted_commit().await.unwrap().as_deref(), Some("c2"));
+    let due: Vec<_> =
+        (1..).zip(&keys).map(|(n, key)| CommitDue { key: *key, at: NOW + n, intent: intent(n) }).collect();
+    assert_eq!(due.len(), 3);
+    assert_eq!(store.commits_due(2).await.unwrap(), due[..2]);
+    let intents: Vec<i64> = store.intents().await.unwrap().into_iter().map(|(key, _)| key).collect();
+    store.forget_intents(intents).await.unwrap();
+    store.forget_commits(vec![keys[1]]).await.unwrap();
+    assert_eq!(store.commits_due(9).await.unwrap(), [due[0].clone(), due[2].clone()]);
 }
 
 pub async fn answers_are_remembered_and_expire(site: &impl Site) {

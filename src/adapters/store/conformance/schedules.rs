@@ -108,7 +108,7 @@ pub async fn changes_apply_together_or_not_at_all(site: &impl Site) {
     let store = site.open();
     let taken = add(&store, "noop/taken", None).await;
     let good = Change { audit: vec![draft("noop/a")], ..put("noop/a", 300, None) };
-    let intent = Intent { id: id("noop/a"), base: None, content: Some(b"x".to_vec()) };
+    let intent = Intent { id: id("noop/a"), base: None, content: Some(b"x".to_vec()), commit: None };
     let delete = change("noop/taken", ChangeKind::Delete);
     let group = vec![good.clone(), delete, put("noop/c", 1, None), impossible("noop/d", taken + 2)];
     let refused = store.apply(group, Some(intent.clone()), NOW).await;

@@ -311,6 +311,13 @@ impl Store for MemoryStore {
         })
     }
 
+    fn forget_commits(&self, keys: Vec<i64>) -> StoreFuture<'_, ()> {
+        self.write("forget commits made", move |tables| {
+            keys.iter().for_each(|key| drop(tables.commits.remove(key)));
+            Ok(())
+        })
+    }
+
     fn note_commit(&self, commit: String) -> StoreFuture<'_, ()> {
         self.write("note the commit", move |tables| {
             tables.commit = Some(commit);
@@ -474,6 +481,10 @@ impl Store for MemoryStore {
         self.stream("read the fleet as it was", |tables| {
             tables.revisions.iter().filter_map(|(id, all)| past_state(tables, id, all, at)).collect()
         })
+    }
+
+    fn commits_due(&self, limit: u32) -> StoreFuture<'_, Vec<CommitDue>> {
+        self.read("read edits to commit", |tables| tables.commits.values().take(limit as usize).cloned().collect())
     }
 
     fn noted_commit(&self) -> StoreFuture<'_, Option<String>> {

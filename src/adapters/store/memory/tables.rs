@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::super::{
-    ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, LastRun,
-    Problem, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
+    ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, CommitDue, Completion, Intent,
+    LastRun, Problem, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
 };
 use super::failed;
 use crate::adapters::connectors::Page;
@@ -65,6 +65,7 @@ pub struct Tables {
     pub revisions: BTreeMap<ScheduleId, Vec<Revision>>,
     pub contents: BTreeMap<Digest, Vec<u8>>,
     pub commit: Option<String>,
+    pub commits: BTreeMap<i64, CommitDue>,
     pub defaults: BTreeMap<String, Vec<u8>>,
     last_row: i64,
     last_intent: i64,
@@ -111,6 +112,11 @@ impl Tables {
         }
         if let Some(intent) = intent {
             self.last_intent += 1;
+            if intent.commit.is_some() {
+                let due = CommitDue { key: self.last_intent, at: now, intent: intent.clone() };
+                self.commits.insert(self.last_intent, due);
+                applied.commit = Some(self.last_intent);
+            }
             self.intents.insert(self.last_intent, intent);
             applied.intent = Some(self.last_intent);
         }

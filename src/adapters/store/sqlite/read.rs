@@ -279,7 +279,7 @@ pub(super) fn intents(connection: &Connection) -> Result<Vec<(i64, Intent)>> {
         let name = format!("{}/{}", row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
         let Ok(id) = name.parse() else { return Ok(None) };
         let base = row.get::<_, Option<[u8; 32]>>(3)?.map(Digest);
-        Ok(Some((row.get(0)?, Intent { id, base, content: row.get(4)? })))
+        Ok(Some((row.get(0)?, Intent { id, base, content: row.get(4)?, commit: None })))
     })?;
     rows.filter_map(Result::transpose).collect()
 }

@@ -32,6 +32,10 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
         applied.seqs.extend(work.append(change.audit, now)?);
     }
     if let Some(intent) = intent {
+        applied.commit = match &intent.commit {
+            Some(note) => Some(super::git::add_commit(work, &intent, note, now)?),
+            None => None,
+        };
         let key = work.new_intent();
         work.execute(
             "INSERT INTO intents (id, connector, tenant, base, content, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -7,13 +7,16 @@ mod error;
 
 mod adopt;
 mod apply;
+mod binding;
 mod blocking;
 mod brake;
 mod convergence;
 mod defaults;
 mod diff;
+mod drift;
 mod git;
 mod history;
+mod holds;
 mod merge;
 mod mutate;
 mod origins;
@@ -40,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use adopt::{StoredFleet, stored_fleet};
 pub use diff::offline_diff;
-pub use error::{AppError, Stale};
+pub use error::{AppError, PlanMoved, Stale};
 pub use git::Pulled;
 pub use history::HistoryQuery;
 pub use mutate::{Edit, IfMatch, Mutation};

@@ -9,6 +9,7 @@ mod diff;
 mod error;
 mod files;
 mod history;
+mod holds;
 mod import;
 mod out;
 mod pairs;
@@ -94,6 +95,8 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Write what runs, or the former system's schedules file, into YAML files: 0 done, 1 something left out.
     Import(import::ImportArgs),
+    /// What waits for a person; decide against it.
+    Holds(holds::HoldsArgs),
     /// See and change schedules through the API.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
@@ -233,6 +236,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Diff(args) => block_on(diff::diff(&args, &global)),
         Command::Apply(args) => block_on(apply::apply(args, &global)),
         Command::Import(args) => block_on(import::import(&args, &global)),
+        Command::Holds(args) => block_on(holds::holds(args, &global)),
         Command::Schedule(command) => block_on(schedule::schedule(command, &global)),
         Command::History(args) => block_on(history::history(&args, &global)),
         Command::Rollback(args) => block_on(history::rollback(args, &global)),

@@ -37,6 +37,8 @@ mod brake;
 
 mod git;
 
+mod holds;
+
 mod analytics;
 
 mod system;
@@ -78,6 +80,7 @@ fn routes() -> Vec<Route> {
     all.extend(ops::routes());
     all.extend(brake::routes());
     all.extend(git::routes());
+    all.extend(holds::routes());
     all.extend(analytics::routes());
     all.extend(system::routes());
     all.extend(schemas::routes());

@@ -24,7 +24,7 @@ const PUBLIC: [&str; 11] = [
     "/schemas/schedule.schema.json",
 ];
 
-const OPERATOR: [(&str, &str); 25] = [
+const OPERATOR: [(&str, &str); 27] = [
     ("POST", "/api/crm/import/acculynx/schedule"),
     ("POST", "/api/crm/import/acculynx/pause"),
     ("POST", "/api/crm/import/acculynx/resume"),
@@ -42,6 +42,8 @@ const OPERATOR: [(&str, &str); 25] = [
     ("GET", "/ops/whoami"),
     ("POST", "/ops/diff"),
     ("POST", "/ops/apply"),
+    ("GET", "/ops/holds"),
+    ("POST", "/ops/holds/dismiss"),
     ("GET", "/ops/brake"),
     ("POST", "/ops/brake"),
     ("DELETE", "/ops/brake"),

@@ -315,6 +315,8 @@ async fn the_openapi_document_has_every_route_and_says_who_may() {
         ("get", "/ops/whoami"),
         ("post", "/ops/diff"),
         ("post", "/ops/apply"),
+        ("get", "/ops/holds"),
+        ("post", "/ops/holds/dismiss"),
         ("get", "/ops/brake"),
         ("post", "/ops/brake"),
         ("delete", "/ops/brake"),

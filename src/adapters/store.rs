@@ -7,6 +7,7 @@ mod conformance;
 mod counts;
 #[cfg(test)]
 pub mod memory;
+mod notes;
 mod sqlite;
 
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
+pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use sqlite::SqliteStore;
 
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
-use crate::core::desired::Diagnostic;
 use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId, Source};
 use crate::core::row::{Fingerprint, RowSpec};
 
@@ -349,27 +350,6 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
-/// A file that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Relative to the desired directory.
-    pub path: String,
-    /// Digest of the bytes that are wrong; `None` when they could not be read.
-    #[serde(skip)]
-    pub digest: Option<Digest>,
-    pub since: Millis,
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-/// An emergency stop of the fleet (empty scope) or of one schedule (`connector/tenant`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Brake {
-    pub scope: String,
-    pub reason: String,
-    pub actor: String,
-    pub since: Millis,
-}
-
 /// Facts for `/ops/db`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct StoreFacts {
@@ -386,17 +366,6 @@ pub struct StoreFacts {
     /// When the last snapshot was made; none are made yet.
     pub last_snapshot: Option<Value>,
 }
-
-/// An answer given before to the same `Idempotency-Key`.
-#[derive(Clone, Debug)]
-pub struct Remembered {
-    /// Digest over method, path, tenant and body of the request it answered.
-    pub request: Digest,
-    pub answer: String,
-}
-
-/// How long an answer is kept: a day.
-pub const ANSWER_TTL_MS: Millis = 86_400_000;
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
 pub trait Store: Send + Sync {
@@ -431,6 +400,14 @@ pub trait Store: Send + Sync {
     ) -> StoreFuture<'_, ()>;
     fn put_brake(&self, brake: Brake, draft: Draft) -> StoreFuture<'_, Vec<i64>>;
     fn release_brake(&self, scope: String, draft: Draft, now: Millis) -> StoreFuture<'_, Vec<i64>>;
+    /// Replaces what is held and what was decided against, with entries for the audit.
+    fn put_holds(
+        &self,
+        holds: Vec<Hold>,
+        dismissal: Option<Dismissal>,
+        drafts: Vec<Draft>,
+        now: Millis,
+    ) -> StoreFuture<'_, Vec<i64>>;
     /// Drops intents whose files are known to be on disk.
     fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()>;
     /// Drops edits that a commit has, or whose change was taken back.
@@ -462,6 +439,7 @@ pub trait Store: Send + Sync {
     /// The last good content of every defaults file there was, by path.
     fn defaults(&self) -> StoreFuture<'_, Vec<(String, Vec<u8>)>>;
     fn brakes(&self) -> StoreFuture<'_, Vec<Brake>>;
+    fn holds(&self) -> StoreFuture<'_, (Vec<Hold>, Option<Dismissal>)>;
     /// The answer given under the key within the last day.
     fn answer(&self, key: String, now: Millis) -> StoreFuture<'_, Option<Remembered>>;
     fn facts(&self) -> StoreFuture<'_, StoreFacts>;

@@ -1,14 +1,18 @@
 //! Carries out what was planned: one transaction for rows, audit and intent, then memory and timers.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::App;
+use super::drift::Seen;
 use crate::adapters::store::{Applied, Author, Change, ChangeKind, Intent, Put, StoreResult};
 use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
-use crate::core::plan::{Action, FieldChange, Step};
+use crate::core::plan::{Action, Facet, FieldChange, Step};
 use crate::core::row::{Fingerprint, RowSpec, is_asleep};
+use crate::core::timing::iso;
 
 /// What is to be done to one schedule, ready to be carried out.
 pub(super) struct Planned {
@@ -89,7 +93,8 @@ impl App {
         let memos: Vec<Memo> = planned.iter().map(memo).collect();
         let steps = planned.iter().flat_map(|plan| &plan.steps);
         let operations: Vec<&'static str> = steps.map(|step| operation_of(step.action)).collect();
-        let changes = planned.into_iter().map(change).collect();
+        let seen = self.note_drift(&planned, now);
+        let changes = planned.into_iter().map(|plan| change(plan, &seen)).collect();
         let applied = self.store.apply(changes, intent, now).await?;
         self.remember(&memos, &applied);
         for operation in operations {
@@ -97,6 +102,17 @@ impl App {
         }
         self.metrics.persisted("apply");
         Ok(applied)
+    }
+
+    /// Counts what is repaired.
+    fn note_drift(&self, planned: &[Planned], now: Millis) -> Repairs {
+        let mut seen = Repairs::new();
+        for step in planned.iter().flat_map(|plan| &plan.steps) {
+            if let Action::Repair(facet) = step.action {
+                seen.insert((step.id.clone(), facet), self.state().drift.note(&step.id, facet, step.cause(), now));
+            }
+        }
+        seen
     }
 
     /// Brings memory up to what is stored and arms the timers.
@@ -148,8 +164,11 @@ fn member(row: i64, kept: &Kept) -> Member<'_> {
     }
 }
 
-fn change(plan: Planned) -> Change {
-    let audit = plan.steps.iter().map(|step| step_draft(&plan, step)).collect();
+/// How often what is being repaired has drifted.
+type Repairs = HashMap<(ScheduleId, Facet), Seen>;
+
+fn change(plan: Planned, seen: &Repairs) -> Change {
+    let audit = plan.steps.iter().map(|step| step_draft(&plan, step, seen)).collect();
     let kind = match plan.effect {
         Effect::Put(put) => ChangeKind::Put(put),
         Effect::Delete => ChangeKind::Delete,
@@ -170,12 +189,17 @@ fn operation_of(action: Action) -> &'static str {
 }
 
 /// The audit entry of one step. A repair is the program's own doing, whoever edited last.
-fn step_draft(plan: &Planned, step: &Step) -> Draft {
+fn step_draft(plan: &Planned, step: &Step, seen: &Repairs) -> Draft {
     let mut metadata = Map::new();
     metadata.insert("diff".to_owned(), diff_value(&step.diff));
     metadata.insert("file".to_owned(), plan.id.file().into());
     let caller = if let Action::Repair(facet) = step.action {
         metadata.insert("facet".to_owned(), facet.as_str().into());
+        metadata.insert("cause".to_owned(), step.cause().as_str().into());
+        if let Some(seen) = seen.get(&(plan.id.clone(), facet)) {
+            metadata.insert("times_seen".to_owned(), seen.times.into());
+            metadata.insert("first_seen_iso".to_owned(), iso(seen.first).into());
+        }
         command_center()
     } else {
         plan.caller.clone()

@@ -19,7 +19,9 @@ use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
 use crate::core::desired::{DefaultsFile, Diagnostic, Severity, parse};
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Connector, Digest, Millis, ScheduleId};
-use crate::core::plan::{self, Action, Blast, ChangeView, GuardPolicy, Plan, Step, diff, render_markdown, render_text};
+use crate::core::plan::{
+    self, Action, Blast, ChangeView, Facet, GuardPolicy, Plan, Step, diff, render_markdown, render_text,
+};
 use crate::core::row::{fingerprint, is_asleep};
 
 /// A directory's files, read as a whole.
@@ -42,8 +44,31 @@ impl App {
             Some(files) => snapshot_of(files, &kept),
             None => snapshot_from(self.source.clone(), &kept, now).await,
         };
-        let recent = self.state().recent_blasts(now);
-        Ok(compare(&self.store, snapshot, recent, self.settings.guard, now).await?)
+        let outlook = self.compare_here(snapshot, now).await?;
+        self.state().plans.remember(outlook.plan.digest(), &outlook.plan);
+        Ok(outlook.answer())
+    }
+
+    /// What the server's own directory would change now.
+    pub(super) async fn plan_now(&self) -> Result<Plan, AppError> {
+        let now = self.clock.now();
+        let kept = self.store.defaults().await?;
+        let snapshot = snapshot_from(self.source.clone(), &kept, now).await;
+        if !snapshot.complete {
+            let detail = "the desired directory cannot be read as a whole; nothing can be confirmed meanwhile";
+            return Err(AppError::Conflict { detail: detail.to_owned(), suggestion: None });
+        }
+        Ok(self.compare_here(snapshot, now).await?.plan)
+    }
+
+    async fn compare_here(&self, snapshot: Snapshot, now: Millis) -> StoreResult<Outlook> {
+        let (recent, foreign) = {
+            let mut state = self.state();
+            (state.recent_blasts(now), state.foreign.clone())
+        };
+        let mut outlook = compare(&self.store, snapshot, &foreign, recent, self.settings.guard, now).await?;
+        self.keep_holding(&mut outlook.plan.steps);
+        Ok(outlook)
     }
 }
 
@@ -63,9 +88,9 @@ pub async fn offline_diff(desired: &Path, dsn: &Path) -> anyhow::Result<DiffAnsw
     let store: SharedStore = Arc::new(copy);
     let snapshot = snapshot_from(source, &store.defaults().await?, clock.now()).await;
     anyhow::ensure!(snapshot.complete || !snapshot.invalid.is_empty(), "{} cannot be read", desired.display());
-    let answer = compare(&store, snapshot, 0, GuardPolicy::default(), clock.now()).await?;
+    let outlook = compare(&store, snapshot, &HashSet::new(), 0, GuardPolicy::default(), clock.now()).await?;
     store.close();
-    Ok(answer)
+    Ok(outlook.answer())
 }
 
 async fn snapshot_from(source: Arc<dyn Files>, kept: &[(String, Vec<u8>)], now: Millis) -> Snapshot {
@@ -141,10 +166,11 @@ fn snapshot_of(mut files: BTreeMap<String, String>, kept: &[(String, Vec<u8>)]) 
 async fn compare(
     store: &SharedStore,
     snapshot: Snapshot,
+    foreign: &HashSet<ScheduleId>,
     recent: usize,
     policy: GuardPolicy,
     now: Millis,
-) -> StoreResult<DiffAnswer> {
+) -> StoreResult<Outlook> {
     let rows = rows_of(store).await?;
     let fleet = rows.len();
     let files = snapshot.readings.len();
@@ -182,27 +208,46 @@ async fn compare(
     if snapshot.complete {
         for id in rows.keys().filter(|id| !found_ids.contains(*id)) {
             let spec = store.schedule(id.clone()).await?.and_then(|row| row.spec.spec());
-            steps.push(Step { id: id.clone(), action: Action::Delete, diff: diff(spec.as_ref(), None), held: None });
+            let action = if foreign.contains(id) { Action::Repair(Facet::Row) } else { Action::Delete };
+            steps.push(Step { id: id.clone(), action, diff: diff(spec.as_ref(), None), held: None });
         }
     }
     plan::guard(&mut steps, Blast { fleet, files, recent, confirmed: false }, policy);
-    let plan = Plan::new(steps);
-    let text = match invalid.len() {
-        unclear if unclear > 0 && plan.is_empty() => {
-            format!("No changes among the valid files; {unclear} findings keep the others from being compared.\n")
+    Ok(Outlook { plan: Plan::new(steps), invalid, defaults: defaults_changes, moved })
+}
+
+/// What a directory would change, and what is to be said with it.
+struct Outlook {
+    plan: Plan,
+    invalid: Vec<Diagnostic>,
+    defaults: Vec<DefaultsChange>,
+    /// Schedules that change because defaults do.
+    moved: HashSet<ScheduleId>,
+}
+
+impl Outlook {
+    fn answer(self) -> DiffAnswer {
+        let Outlook { plan, invalid, defaults, moved } = self;
+        let text = match invalid.len() {
+            unclear if unclear > 0 && plan.is_empty() => {
+                format!("No changes among the valid files; {unclear} findings keep the others from being compared.\n")
+            }
+            _ => {
+                let digest = if plan.is_empty() { String::new() } else { format!("Digest: {}\n", plan.digest()) };
+                told_of_defaults(&defaults) + &render_text(&plan) + &digest
+            }
+        };
+        let because = |step: &Step| moved.contains(&step.id).then(|| governing(&defaults, step.id.connector));
+        DiffAnswer {
+            ok: invalid.is_empty(),
+            digest: plan.digest(),
+            changes: plan.steps.iter().map(|step| ChangeView { because: because(step), ..step.view() }).collect(),
+            text,
+            markdown: listed_defaults(&defaults) + &render_markdown(&plan),
+            defaults,
+            invalid,
         }
-        _ => told_of_defaults(&defaults_changes) + &render_text(&plan),
-    };
-    let because = |step: &Step| moved.contains(&step.id).then(|| governing(&defaults_changes, step.id.connector));
-    Ok(DiffAnswer {
-        ok: invalid.is_empty(),
-        digest: plan.digest(),
-        changes: plan.steps.iter().map(|step| ChangeView { because: because(step), ..step.view() }).collect(),
-        text,
-        markdown: listed_defaults(&defaults_changes) + &render_markdown(&plan),
-        defaults: defaults_changes,
-        invalid,
-    })
+    }
 }
 
 async fn rows_of(store: &SharedStore) -> StoreResult<BTreeMap<ScheduleId, FleetRow>> {

@@ -7,6 +7,8 @@ use crate::adapters::store::StoreError;
 use crate::core::desired::{FieldConflict, FieldError};
 use crate::core::model::ScheduleId;
 
+use super::views::MovedStep;
+
 /// Each variant is one kind of answer; nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -33,6 +35,9 @@ pub enum AppError {
     Contested { detail: String, conflicts: Vec<FieldConflict> },
     #[error("{detail}")]
     Conflict { detail: String, suggestion: Option<String> },
+    /// A confirmed plan is not what would be done now.
+    #[error("{}", .0.detail)]
+    PlanMoved(Box<PlanMoved>),
     #[error("{detail}")]
     Busy { detail: String, retry_after_sec: u64 },
     #[error("{0}")]
@@ -41,6 +46,19 @@ pub enum AppError {
     Store(StoreError),
     #[error("{0}")]
     Source(SourceError),
+}
+
+/// How the plan that a caller named differs from what would be done now.
+#[derive(Clone, Debug)]
+pub struct PlanMoved {
+    pub detail: String,
+    /// The digest of the plan as it is now, if it does anything.
+    pub digest: Option<String>,
+    /// The digest of what in it a person has to agree to.
+    pub held_digest: Option<String>,
+    /// The steps that differ, the first hundred; `None` when the named plan is not known.
+    pub moved: Option<Vec<MovedStep>>,
+    pub total: usize,
 }
 
 /// What a caller whose version is out of date needs to decide anew. Each value is the document as

@@ -1,12 +1,13 @@
 //! The full pass: list everything, compare with what is applied, reconcile what differs, and decide
 //! over deletions and pauses as a whole.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::App;
-use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
+use super::apply::{Effect, Planned, draft, file_edit, new_action_id};
 use super::blocking::{blocking, rest};
 use super::error::AppError;
 use super::reading::settled_stamp;
@@ -229,18 +230,20 @@ impl App {
             plans.extend(self.plan_deletion(&id, first_missed).await?);
         }
         let mut steps: Vec<Step> = plans.iter().flat_map(|plan| plan.steps.iter().cloned()).collect();
-        let confirmed = confirm.filter(|(digest, _)| {
-            let destructive = steps.iter().filter(|step| step.action.is_destructive());
-            Plan::new(destructive.cloned().collect()).digest() == *digest
-        });
+        let confirmed = confirm.filter(|(digest, _)| Plan::new(steps.clone()).destructive().digest() == *digest);
         if confirmed.is_some() {
             steps.iter_mut().for_each(|step| step.held = None);
         }
         plan::guard(&mut steps, self.blast(scan.len(), confirmed.is_some()), self.settings.guard);
+        if confirmed.is_none() {
+            self.keep_holding(&mut steps);
+        }
         let (mut held, taken): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.held.is_some());
-        plans.retain(|plan| !held.iter().any(|step| step.id == plan.id));
+        let waiting: HashSet<&ScheduleId> = held.iter().map(|step| &step.id).collect();
+        plans.retain(|plan| !waiting.contains(&plan.id));
         for plan in &mut plans {
             plan.steps.iter_mut().for_each(|step| step.held = None);
+            plan.notes.extend(confirmed.map(|(digest, _)| ("confirmed", digest.into())));
         }
         if let Some((digest, caller)) = confirmed.filter(|_| !plans.is_empty()) {
             let detail = json!({"digest": digest, "steps": taken.len()});
@@ -260,10 +263,11 @@ impl App {
         self.carry_out(plans, None).await?;
         if trouble.is_some() {
             // What was held before is neither gone nor to be judged while the files cannot be seen.
-            let before = self.state().held.iter().map(|held| held.step.clone()).collect::<Vec<_>>();
-            held.extend(before.into_iter().filter(|step| step.action == Action::Delete));
+            let found: HashSet<(ScheduleId, Action)> = held.iter().map(|step| (step.id.clone(), step.action)).collect();
+            let before: Vec<Step> = self.state().held.iter().map(|held| held.step.clone()).collect();
+            held.extend(before.into_iter().filter(|step| !found.contains(&(step.id.clone(), step.action))));
         }
-        self.hold(held).await?;
+        self.hold(held, trouble.is_none()).await?;
         let state = self.state();
         Ok(PassReport {
             files: scan.len() as u64,
@@ -329,51 +333,6 @@ impl App {
             notes: Vec::new(),
         };
         Ok(Some(planned.by(self.origin(id))))
-    }
-
-    /// Shows what is held; what is held anew, and not just until the second scan, is audited.
-    async fn hold(&self, held: Vec<Step>) -> Result<(), AppError> {
-        let now = self.clock.now();
-        {
-            let mut fleet = self.fleet();
-            for step in &held {
-                if let Some(glance) = fleet.get(step.id.connector, step.id.tenant.as_str()) {
-                    let waiting = step.held == Some(HoldReason::Unconfirmed);
-                    fleet.set_sync(glance.slot, if waiting { Sync::Pending } else { Sync::Held });
-                }
-            }
-        }
-        let fresh = self.release_and_hold(held, now);
-        let action_id = new_action_id();
-        let entries: Vec<_> = fresh
-            .iter()
-            .filter(|step| step.held != Some(HoldReason::Unconfirmed))
-            .map(|step| {
-                let reason = step.held.map(|held| held.to_string());
-                let detail = json!({"action": step.action.as_str(), "reason": reason});
-                draft(Some(&step.id), operation::PRUNE_HELD, &command_center(), &action_id, detail)
-            })
-            .collect();
-        if !entries.is_empty() {
-            self.metrics.event(operation::PRUNE_HELD, "warning");
-            self.store.append(entries, now).await?;
-        }
-        Ok(())
-    }
-
-    /// Records what is held now; schedules that are held no more are as their files again.
-    fn release_and_hold(&self, held: Vec<Step>, now: Millis) -> Vec<Step> {
-        let mut state = self.state();
-        let before: Vec<ScheduleId> = state.held.iter().map(|held| held.step.id.clone()).collect();
-        let fresh = state.hold(held, now);
-        let mut fleet = self.fleet();
-        for id in before.iter().filter(|id| !state.held.iter().any(|held| held.step.id == **id)) {
-            let glance = fleet.get(id.connector, id.tenant.as_str());
-            if let Some(glance) = glance.filter(|glance| matches!(glance.sync, Sync::Held | Sync::Pending)) {
-                fleet.set_sync(glance.slot, Sync::Synced);
-            }
-        }
-        fresh
     }
 
     /// Files that lie where no schedule can be, and what could not be looked at.

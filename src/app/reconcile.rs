@@ -1,6 +1,8 @@
 //! Makes some schedules equal to their files: read, plan, carry out. The full pass and the watcher's
 //! hints both come here; a mutation comes here for a file that was edited before it.
 
+use std::collections::HashSet;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
@@ -208,8 +210,9 @@ impl App {
         let blast = self.blast(usize::MAX, false);
         let mut steps: Vec<Step> = pauses.iter().flat_map(|plan| plan.steps.iter().cloned()).collect();
         plan::guard(&mut steps, blast, self.settings.guard);
-        let held: Vec<Step> = steps.into_iter().filter(|step| step.held.is_some()).collect();
-        pauses.retain(|plan| !held.iter().any(|step| step.id == plan.id));
+        self.keep_holding(&mut steps);
+        let held: HashSet<&ScheduleId> = steps.iter().filter(|step| step.held.is_some()).map(|step| &step.id).collect();
+        pauses.retain(|plan| !held.contains(&plan.id));
         self.note_destruction(pauses.len());
         self.carry_out(pauses, None).await?;
         Ok(!held.is_empty())
@@ -332,7 +335,7 @@ impl Tally {
 }
 
 /// What the store kept of the file's last good version, unless the defaults it stood on are others.
-fn last_good(id: &ScheduleId, row: &ScheduleRow, defaults: &Defaults) -> Option<Valid> {
+pub(super) fn last_good(id: &ScheduleId, row: &ScheduleRow, defaults: &Defaults) -> Option<Valid> {
     let ScheduleRow { digest, basis, stamp, .. } = *row;
     let spec = parse(id, &row.content, defaults).spec.filter(|_| defaults.basis(id.connector, digest) == basis)?;
     Some(Valid { spec, digest, basis, content: row.content.clone(), stamp, changed: 0 })

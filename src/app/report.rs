@@ -9,12 +9,11 @@ use serde_json::{Value, json};
 use super::App;
 use super::apply::{draft, new_action_id};
 use super::error::AppError;
-use super::reading::{Found, read};
-use super::reconcile::plan_valid;
+use super::holds::{dismissal_view, held_changes, held_digest};
 use super::state::Refusals;
 use super::views::{
-    ApplyAnswer, DbHealth, DesiredHealth, DriftItem, DriftReport, DriftTotals, Health, HeldChange, InvalidFile,
-    ReplicationHealth, ScheduleStatus, ScheduleView, SchedulerHealth,
+    DbHealth, DesiredHealth, DriftTotals, Health, InvalidFile, ReplicationHealth, ScheduleStatus, ScheduleView,
+    SchedulerHealth,
 };
 use crate::adapters::source::SourceError;
 use crate::adapters::store::{ScheduleRow, StatusRow};
@@ -22,7 +21,6 @@ use crate::core::audit::{Verdict, Verifier, operation};
 use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
-use crate::core::plan::{Action, Facet, Plan, Step};
 use crate::core::timing::{iso, seconds};
 
 impl App {
@@ -89,9 +87,10 @@ impl App {
         for diagnostic in totals.invalid_files.iter_mut().flat_map(|file| &mut file.diagnostics) {
             *diagnostic = diagnostic.without_values();
         }
+        let dismissed = totals.dismissed.take().is_some();
         let scheduler = self.scheduler_health(now);
         let db = self.db_health().await;
-        let desired = self.desired_health(&totals);
+        let desired = self.desired_health(&totals, dismissed);
         Health {
             ok: scheduler.status == 1 && db.status == 1 && desired.status == 1,
             ts_iso: iso(now),
@@ -141,15 +140,17 @@ impl App {
         }
     }
 
-    fn desired_health(&self, totals: &DriftTotals) -> DesiredHealth {
+    fn desired_health(&self, totals: &DriftTotals, dismissed: bool) -> DesiredHealth {
         let of = |sync: Sync| totals.sync.get(sync.as_str()).copied().unwrap_or(0);
         let state = self.state();
+        let held = of(Sync::Held);
         DesiredHealth {
-            status: u8::from(state.trouble.is_none() && state.problems.is_empty() && of(Sync::Held) == 0),
+            status: u8::from(state.trouble.is_none() && state.problems.is_empty() && (held == 0 || dismissed)),
             schedules: totals.sync.values().sum(),
             synced: of(Sync::Synced),
             invalid: state.problems.len() as u64,
-            held: of(Sync::Held),
+            held,
+            dismissed: if dismissed { held } else { 0 },
             revision: state.revision.clone(),
             commit: state.commit.clone(),
             git: self.git_health(state.commit.clone()),
@@ -165,7 +166,7 @@ impl App {
         state.trouble.is_some() || state.compared.is_some_and(|at| now - at > interval.saturating_mul(3) + 10_000)
     }
 
-    fn drift_totals(&self) -> DriftTotals {
+    pub(super) fn drift_totals(&self) -> DriftTotals {
         let mut sync: BTreeMap<String, u64> = Sync::ALL.iter().map(|sync| (sync.as_str().to_owned(), 0)).collect();
         let stale = self.is_stale(self.clock.now());
         for glance in self.fleet().iter() {
@@ -178,105 +179,10 @@ impl App {
             invalid_files: invalid_files(&state),
             held: held_changes(&state),
             held_digest: held_digest(&state),
+            dismissed: dismissal_view(&state),
             last_full_reconcile: state.last_pass.clone(),
             convergence: state.convergence.report(),
         }
-    }
-
-    /// Everything that is not as desired at this moment, found by looking, not by remembering.
-    pub async fn drift(&self) -> Result<DriftReport, AppError> {
-        self.look_for_foreign_changes().await?;
-        let suspects: Vec<(ScheduleId, Glance)> = {
-            let fleet = self.fleet();
-            let off: Vec<Glance> = fleet.iter().filter(|glance| glance.sync != Sync::Synced).collect();
-            off.into_iter().take(MAX_DRIFT_ITEMS).filter_map(|g| Some((fleet.id(g.slot)?, g))).collect()
-        };
-        let mut items = Vec::new();
-        for (id, glance) in suspects {
-            items.extend(self.drift_of(&id, &glance).await?);
-        }
-        for brake in self.brakes().await? {
-            items.push(braked_item(&brake.scope, &brake.since_iso, &brake.reason));
-        }
-        Ok(DriftReport { ok: items.is_empty(), totals: self.drift_totals(), items })
-    }
-
-    /// What differs of one schedule, step by step of the plan that would mend it.
-    async fn drift_of(&self, id: &ScheduleId, glance: &Glance) -> Result<Vec<DriftItem>, AppError> {
-        let now = self.clock.now();
-        let row = self.store.schedule(id.clone()).await?;
-        let (since, held): (Millis, Vec<Step>) = {
-            let state = self.state();
-            let of: Vec<_> = state.held.iter().filter(|held| held.step.id == *id).collect();
-            (of.first().map_or(now, |held| held.since), of.iter().map(|held| held.step.clone()).collect())
-        };
-        let steps = match read(&*self.source, id, &self.defaults(), now).found {
-            Found::Valid(valid) if held.is_empty() => {
-                plan_valid(id, *valid, Some(glance), row.as_ref(), now).map(|plan| plan.steps).unwrap_or_default()
-            }
-            Found::Invalid { diagnostics, .. } => {
-                let since = self.state().problems.get(&id.file()).map_or(now, |problem| problem.since);
-                let message = diagnostics.first().map(|found| found.message.clone());
-                return Ok(vec![DriftItem {
-                    connector: id.connector.to_string(),
-                    tenant: id.tenant.to_string(),
-                    facet: Facet::Spec,
-                    desired: json!({"unreadable": message}),
-                    actual: json!("the last good version"),
-                    since_iso: iso(since),
-                    sync: Sync::Invalid.as_str().to_owned(),
-                    action: "wait for the file to be mended; the last good version runs on".to_owned(),
-                    next_try_iso: None,
-                }]);
-            }
-            _ => held,
-        };
-        Ok(steps.iter().map(|step| self.drift_item(step, glance.sync, since)).collect())
-    }
-
-    fn drift_item(&self, step: &Step, sync: Sync, since: Millis) -> DriftItem {
-        let side = |pick: fn(&crate::core::plan::FieldChange) -> &Value| -> Value {
-            step.diff.iter().map(|change| (change.field.clone(), pick(change).clone())).collect()
-        };
-        let interval = Millis::try_from(self.settings.health_interval.as_millis()).unwrap_or(0);
-        DriftItem {
-            connector: step.id.connector.to_string(),
-            tenant: step.id.tenant.to_string(),
-            facet: match step.action {
-                Action::Repair(facet) => facet,
-                Action::Pause | Action::Resume => Facet::Pause,
-                Action::Create | Action::Delete => Facet::Row,
-                Action::Update => Facet::Spec,
-            },
-            desired: side(|change| &change.to),
-            actual: side(|change| &change.from),
-            since_iso: iso(since),
-            sync: sync.as_str().to_owned(),
-            action: match step.held {
-                Some(held) => format!("{}: {held}", step.action.as_str()),
-                None => step.action.as_str().to_owned(),
-            },
-            next_try_iso: step.held.is_none().then(|| iso(self.clock.now() + interval)),
-        }
-    }
-
-    /// Reconciles once, waiting for the second scan that deletions need.
-    pub async fn apply(&self, confirm: Option<String>, caller: &Caller) -> Result<ApplyAnswer, AppError> {
-        let confirm = confirm.as_deref().map(|digest| (digest, caller));
-        let mut pass = self.full_pass(confirm).await?;
-        if self.awaits_second_scan() {
-            super::blocking::rest(super::SECOND_SCAN).await;
-            let again = self.full_pass(confirm).await?;
-            pass = super::views::PassReport { changes: pass.changes + again.changes, ..again };
-        }
-        let state = self.state();
-        Ok(ApplyAnswer {
-            ok: state.held.is_empty() && state.problems.is_empty() && pass.waiting.is_none(),
-            pass,
-            held: held_changes(&state),
-            held_digest: held_digest(&state),
-            invalid: invalid_files(&state),
-        })
     }
 
     /// Walks the whole chain.
@@ -350,46 +256,14 @@ impl App {
     }
 }
 
-/// More would be no report any more; the totals count all.
-const MAX_DRIFT_ITEMS: usize = 1000;
-
-fn invalid_files(state: &super::state::State) -> Vec<InvalidFile> {
+pub(super) fn invalid_files(state: &super::state::State) -> Vec<InvalidFile> {
     let view = |problem: &crate::adapters::store::Problem| InvalidFile {
         file: problem.path.clone(),
         since_iso: iso(problem.since),
         diagnostics: problem.diagnostics.clone(),
+        frames: Vec::new(),
     };
     state.problems.values().map(view).collect()
-}
-
-fn held_changes(state: &super::state::State) -> Vec<HeldChange> {
-    let view = |held: &super::state::HeldStep| HeldChange {
-        connector: held.step.id.connector.to_string(),
-        tenant: held.step.id.tenant.to_string(),
-        action: held.step.action.as_str().to_owned(),
-        reason: held.step.held.map(|held| held.to_string()).unwrap_or_default(),
-        since_iso: iso(held.since),
-    };
-    state.held.iter().map(view).collect()
-}
-
-fn held_digest(state: &super::state::State) -> Option<String> {
-    Plan::new(state.held.iter().map(|held| held.step.clone()).collect()).held_digest()
-}
-
-fn braked_item(scope: &str, since_iso: &str, reason: &str) -> DriftItem {
-    let (connector, tenant) = scope.split_once('/').unwrap_or(("*", "*"));
-    DriftItem {
-        connector: connector.to_owned(),
-        tenant: tenant.to_owned(),
-        facet: Facet::Timer,
-        desired: json!("runs start when due"),
-        actual: json!({"brake": reason}),
-        since_iso: since_iso.to_owned(),
-        sync: Sync::Held.as_str().to_owned(),
-        action: "start no run until the brake is released".to_owned(),
-        next_try_iso: None,
-    }
 }
 
 fn status_row(id: &ScheduleId, row: ScheduleRow) -> StatusRow {

@@ -119,6 +119,7 @@ impl App {
         }
         *self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.store.brakes().await?;
         self.work_tree.set_passed(self.store.noted_commit().await?);
+        self.load_holds().await?;
         let problems = self.store.problems().await?;
         let invalid: Vec<ScheduleId> = problems
             .iter()

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use super::binding::PlanMemory;
 use super::convergence::Window;
+use super::drift::DriftMemory;
 use super::rollback::Shown;
 use super::views::PassReport;
-use crate::adapters::store::Problem;
+use crate::adapters::store::{Dismissal, Hold, Problem};
 use crate::core::model::{Millis, ScheduleId};
-use crate::core::plan::Step;
+use crate::core::plan::{Action, HoldReason, Step};
 
 /// Time within which deletions and pauses count together.
-const BLAST_WINDOW_MS: Millis = 600_000;
+pub(super) const BLAST_WINDOW_MS: Millis = 600_000;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -21,6 +23,15 @@ pub(super) struct State {
     pub missing: HashMap<ScheduleId, Millis>,
     /// Steps that wait for a person or for a second scan, and since when.
     pub held: Vec<HeldStep>,
+    /// What waits for a person as the store has it: it goes on waiting until a person agrees or the
+    /// files no longer ask for it.
+    pub holds: BTreeMap<(ScheduleId, Action), Hold>,
+    /// The decision against what is held, if there is one.
+    pub dismissal: Option<Dismissal>,
+    /// Repaired drift, counted.
+    pub drift: DriftMemory,
+    /// Plans that callers have seen.
+    pub plans: PlanMemory,
     /// When files last deleted or paused something.
     blasts: VecDeque<Millis>,
     pub last_pass: Option<PassReport>,
@@ -65,17 +76,35 @@ impl State {
         self.blasts.extend(std::iter::repeat_n(now, count));
     }
 
-    /// Replaces what is held; steps that were held before keep their time. Returns the new ones.
+    /// Replaces what is held; steps that were held before keep their time. Returns those that a person
+    /// is to be told of.
     pub fn hold(&mut self, steps: Vec<Step>, now: Millis) -> Vec<Step> {
-        let before = std::mem::take(&mut self.held);
+        let key = |step: &Step| (step.id.clone(), step.action);
+        let before: BTreeMap<_, Millis> = self.held.drain(..).map(|held| (key(&held.step), held.since)).collect();
         let mut fresh = Vec::new();
         for step in steps {
-            let known = before.iter().find(|held| held.step.id == step.id && held.step.action == step.action);
-            if known.is_none_or(|held| held.step.held != step.held) {
+            let stored = self.holds.get(&key(&step)).map(|hold| hold.since);
+            if stored.is_none() && step.held.is_some_and(HoldReason::needs_person) {
                 fresh.push(step.clone());
             }
-            self.held.push(HeldStep { since: known.map_or(now, |held| held.since), step });
+            self.held.push(HeldStep { since: stored.or(before.get(&key(&step)).copied()).unwrap_or(now), step });
         }
         fresh
+    }
+
+    /// What waits for a person now, as the store is to keep it.
+    pub fn holds_now(&self) -> BTreeMap<(ScheduleId, Action), Hold> {
+        let hold = |held: &HeldStep| {
+            let key = (held.step.id.clone(), held.step.action);
+            // A decision against a step does not change why it was held.
+            let reason = match held.step.held? {
+                HoldReason::Unconfirmed => return None,
+                HoldReason::Dismissed => self.holds.get(&key).map_or(HoldReason::BlastRadius, |hold| hold.reason),
+                reason => reason,
+            };
+            let hold = Hold { id: key.0.clone(), action: key.1, reason, since: held.since };
+            Some((key, hold))
+        };
+        self.held.iter().filter_map(hold).collect()
     }
 }

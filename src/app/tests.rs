@@ -19,6 +19,8 @@ use crate::core::model::{Caller, Source as Origin};
 
 mod concurrency;
 mod defaults;
+mod drifting;
+mod holding;
 mod pauses;
 
 /// Something that a test lets happen once, at a chosen place.
@@ -326,7 +328,7 @@ async fn absence_is_proven_before_anything_is_deleted() {
     world.pass().await;
     assert_eq!(world.status("noop/t1").await.unwrap().sync, "held");
     let caller = Caller { source: Origin::Cli, actor: "zoe".into() };
-    let held = world.app.apply(Some("wrong".into()), &caller).await.unwrap();
+    let held = world.app.apply(None, &caller).await.unwrap();
     assert_eq!((held.ok, held.held.len()), (false, 3));
     let applied = world.app.apply(held.held_digest, &caller).await.unwrap();
     assert!(applied.ok, "{applied:?}");
@@ -477,7 +479,8 @@ async fn diff_tells_and_changes_nothing() {
     let expect = "~ noop/a (update)\n    ~ interval_sec = 300 -> 60\n- noop/b (delete)\n    - interval_sec = 300\n    \
                   - paused       = false\n+ noop/c (create)\n    + interval_sec = 60\n    + paused       = false\n\
                   Plan: 1 to create, 1 to change, 1 to delete.\n";
-    assert_eq!(answer.text, expect);
+    assert_eq!(answer.text, format!("{expect}Digest: {}\n", answer.digest));
+    assert!(answer.markdown.contains(&answer.digest));
     let files = [("schedules/noop/a.yaml", "interval_sec: 60\n"), ("schedules/noop/c.yaml", "interval_sec: 60\n")];
     let upload = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
     assert_eq!(world.app.diff(Some(upload)).await.unwrap().digest, answer.digest);

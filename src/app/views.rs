@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::core::desired::Diagnostic;
 use crate::core::model::{LastStatus, RunResult, ScheduleSpec};
-use crate::core::plan::{ChangeView, Facet, FieldChange};
+use crate::core::plan::{Cause, ChangeView, Facet, FieldChange};
 
 /// One schedule's status (contract part 2).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -156,6 +156,9 @@ pub struct DesiredHealth {
     pub synced: u64,
     pub invalid: u64,
     pub held: u64,
+    /// Of those held, how many a person has decided against; they do not make the status 0.
+    #[serde(default)]
+    pub dismissed: u64,
     /// Digest over the directory's listing, changing with any file.
     pub revision: String,
     /// The git commit the directory stands at, when it is in a work tree.
@@ -195,6 +198,9 @@ pub struct DriftTotals {
     pub held: Vec<HeldChange>,
     /// Confirms the held changes: `apply --confirm DIGEST`.
     pub held_digest: Option<String>,
+    /// The decision not to take the held changes, if there is one; not in `/ops/health`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dismissed: Option<DismissalView>,
     pub last_full_reconcile: Option<PassReport>,
     pub convergence: Convergence,
 }
@@ -205,6 +211,9 @@ pub struct InvalidFile {
     pub file: String,
     pub since_iso: String,
     pub diagnostics: Vec<Diagnostic>,
+    /// Each finding drawn over the lines it is about; for operators only, and for the first 200 files.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub frames: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -214,6 +223,45 @@ pub struct HeldChange {
     pub action: String,
     pub reason: String,
     pub since_iso: String,
+}
+
+/// A person's decision against what is held.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DismissalView {
+    pub digest: String,
+    pub reason: String,
+    pub actor: String,
+    pub at_iso: String,
+}
+
+/// What waits for a person.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HoldsAnswer {
+    pub ok: bool,
+    /// Names exactly these steps, to confirm (`apply --confirm`) or to dismiss them; null when
+    /// nothing is held.
+    pub digest: Option<String>,
+    pub holds: Vec<HoldView>,
+    /// Set when somebody has decided against them.
+    pub dismissed: Option<DismissalView>,
+}
+
+/// One held step.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HoldView {
+    #[serde(flatten)]
+    pub change: ChangeView,
+    pub since_iso: String,
+}
+
+/// A step in which a plan differs from the one that was confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MovedStep {
+    pub connector: String,
+    pub tenant: String,
+    pub action: String,
+    /// `new`, `gone` or `different`, against the confirmed plan.
+    pub how: String,
 }
 
 /// What a full reconcile did.
@@ -246,6 +294,32 @@ pub struct DriftReport {
     pub totals: DriftTotals,
     /// Everything that is not as desired at this moment.
     pub items: Vec<DriftItem>,
+    /// What was repaired within the last day, the last first, and how often it came back.
+    #[serde(default)]
+    pub recurring: Vec<RecurringDrift>,
+}
+
+/// One field that is not as desired; null where a side has none.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct FieldDrift {
+    /// Dotted, e.g. `connection.base_url`.
+    pub field: String,
+    pub desired: Value,
+    pub actual: Value,
+    /// What the file said when it was last applied.
+    pub last_applied: Value,
+}
+
+/// Drift that was repaired, counted since it first came up.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RecurringDrift {
+    pub connector: String,
+    pub tenant: String,
+    pub facet: Facet,
+    pub cause: Cause,
+    pub first_seen_iso: String,
+    pub last_seen_iso: String,
+    pub times_seen: u64,
 }
 
 /// One facet of one schedule that is not as desired.
@@ -256,7 +330,16 @@ pub struct DriftItem {
     pub facet: Facet,
     pub desired: Value,
     pub actual: Value,
+    /// The same field by field, with what was last applied.
+    pub fields: Vec<FieldDrift>,
+    pub cause: Cause,
+    /// Who brought it about, where that is known.
+    pub actor: Option<String>,
     pub since_iso: String,
+    /// When it first came up; earlier than `since_iso` for what was repaired and came back.
+    pub first_seen_iso: String,
+    /// How often it has come up, not how often it was looked at.
+    pub times_seen: u64,
     pub sync: String,
     /// What the loop will do about it.
     pub action: String,
@@ -295,6 +378,8 @@ pub struct ApplyAnswer {
     pub pass: PassReport,
     pub held: Vec<HeldChange>,
     pub held_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dismissed: Option<DismissalView>,
     pub invalid: Vec<InvalidFile>,
 }
 

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::client::Request;
+use super::client::{ClientError, Request};
 use super::{CliError, Exit, Global, out, validate};
-use crate::app::views::{ApplyAnswer, HeldChange};
+use crate::app::views::{ApplyAnswer, DismissalView, HeldChange, InvalidFile, MovedStep};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   command-center apply
   command-center apply --confirm 3f1c…     also what was held back, when it is still exactly that
 
-Exit codes: 0 done; 1 something is held or invalid; 2 an error.")]
+Exit codes: 0 done; 1 something is held or invalid, or the plan is no longer that one; 2 an error.")]
 pub(super) struct ApplyArgs {
-    /// Agree to the held changes that have this digest, as the last apply or /ops/drift gave it.
+    /// Agree to the plan of this digest, as diff gave it, or to the held changes of this digest.
     #[arg(long, value_name = "DIGEST")]
     confirm: Option<String>,
 }
@@ -27,13 +27,55 @@ pub(super) async fn apply(args: ApplyArgs, global: &Global) -> Result<Exit, CliE
         None => json!({}),
     };
     let request = Request::post("/ops/apply", body).wait(Duration::from_secs(240));
-    let (answer, raw): (ApplyAnswer, _) = global.client()?.ask(request).await?;
+    let (answer, raw): (ApplyAnswer, _) = match global.client()?.ask(request).await {
+        Err(error) => return plan_moved(error, global),
+        Ok(answered) => answered,
+    };
     if global.json() {
         out::json(&raw);
     } else {
         show(&answer);
     }
-    Ok(Exit::yes(answer.held.is_empty() && answer.invalid.is_empty() && answer.pass.waiting.is_none()))
+    let decided = answer.held.is_empty() || answer.dismissed.is_some();
+    Ok(Exit::yes(decided && answer.invalid.is_empty() && answer.pass.waiting.is_none()))
+}
+
+/// A refusal because the plan has moved on is an answer, no failure: it says what moved.
+pub(super) fn plan_moved(error: ClientError, global: &Global) -> Result<Exit, CliError> {
+    let ClientError::Refused(problem) = &error else { return Err(error.into()) };
+    if problem.body.get("type").and_then(Value::as_str) != Some("urn:command-center:problem:plan-moved") {
+        return Err(error.into());
+    }
+    if global.json() {
+        out::json(&problem.body);
+        return Ok(Exit::No);
+    }
+    let text = |name: &str| problem.body.get(name).and_then(Value::as_str);
+    let hint =
+        text("digest").or(text("held_digest")).map(|digest| format!("what would be done now has the digest {digest}"));
+    out::error(&problem.detail, hint.as_deref());
+    let moved: Vec<MovedStep> =
+        problem.body.get("moved").and_then(|moved| serde_json::from_value(moved.clone()).ok()).unwrap_or_default();
+    if !moved.is_empty() {
+        let row = |step: MovedStep| vec![step.how, step.action, format!("{}/{}", step.connector, step.tenant)];
+        out::table(&["MOVED", "STEP", "SCHEDULE"], moved.into_iter().map(row).collect());
+    }
+    Ok(Exit::No)
+}
+
+pub(super) fn told_dismissed(dismissed: &DismissalView) {
+    let text = format!("Dismissed by {} at {}: {}", dismissed.actor, dismissed.at_iso, dismissed.reason);
+    out::line(&out::clean(&text));
+}
+
+/// Each finding with its lines, which only the server has.
+fn show_invalid(file: &InvalidFile) {
+    if file.frames.is_empty() {
+        return file.diagnostics.iter().for_each(|found| validate::show(found, ""));
+    }
+    for (found, frame) in file.diagnostics.iter().zip(&file.frames) {
+        validate::show_frame(found.severity, frame);
+    }
 }
 
 fn show(answer: &ApplyAnswer) {
@@ -46,7 +88,7 @@ fn show(answer: &ApplyAnswer) {
         out::warning(&format!("not everything was looked at: {waiting}"));
     }
     for file in &answer.invalid {
-        file.diagnostics.iter().for_each(|found| validate::show(found, ""));
+        show_invalid(file);
     }
     if answer.held.is_empty() {
         return;
@@ -60,7 +102,9 @@ fn show(answer: &ApplyAnswer) {
         ]
     };
     out::table(&["HELD", "SCHEDULE", "WHY", "SINCE"], answer.held.iter().map(row).collect());
-    if let Some(digest) = &answer.held_digest {
+    if let Some(dismissed) = &answer.dismissed {
+        told_dismissed(dismissed);
+    } else if let Some(digest) = &answer.held_digest {
         out::line(&format!("To agree: command-center apply --confirm {digest}"));
     }
 }

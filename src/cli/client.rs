@@ -45,6 +45,8 @@ pub(super) struct Problem {
     pub request_id: Option<String>,
     /// What the server adds for this kind of error, such as a change to make by hand.
     pub suggestion: Option<String>,
+    /// The answer whole.
+    pub body: Value,
 }
 
 impl fmt::Display for Problem {
@@ -80,6 +82,7 @@ impl Problem {
             reason: text(body, "reason"),
             request_id: None,
             suggestion: text(body, "suggestion"),
+            body: body.clone(),
         })
     }
 }

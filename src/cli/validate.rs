@@ -155,8 +155,13 @@ impl Report {
 
 /// Prints a finding over the lines it is about, its head in the colour of its severity.
 pub(super) fn show(diagnostic: &Diagnostic, text: &str) {
-    let style = if diagnostic.severity == Severity::Error { out::RED } else { out::YELLOW };
-    let frame = out::clean(code_frame(diagnostic, text).trim_end());
+    show_frame(diagnostic.severity, &code_frame(diagnostic, text));
+}
+
+/// A finding that is drawn already.
+pub(super) fn show_frame(severity: Severity, frame: &str) {
+    let style = if severity == Severity::Error { out::RED } else { out::YELLOW };
+    let frame = out::clean(frame.trim_end());
     let (head, rest) = frame.split_once('\n').unwrap_or((&frame, ""));
     out::line(&out::paint(style, head));
     out::line(rest);

@@ -26,6 +26,8 @@ pub mod operation {
     pub const FILE_RECOVERED: &str = "reconcile.file.recovered";
     pub const PRUNE_HELD: &str = "reconcile.prune.held";
     pub const WRITE_DISPLACED: &str = "reconcile.write.displaced";
+    pub const HOLD_DISMISSED: &str = "reconcile.hold.dismissed";
+    pub const HOLD_LAPSED: &str = "reconcile.hold.lapsed";
     pub const PLAN_CONFIRMED: &str = "reconcile.plan.confirmed";
     pub const GIT_PULLED: &str = "ops.git.pulled";
     pub const BRAKE_PULLED: &str = "ops.brake.pulled";

@@ -1,6 +1,7 @@
 //! The one planner: what must be done to make the running fleet equal to the desired directory.
 //! `diff`, `apply`, the loop, an API mutation and the drift report all ask it.
 
+mod cause;
 mod guard;
 mod render;
 
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use cause::Cause;
 pub use guard::{Blast, GuardPolicy, HoldReason, guard};
 pub use render::{render_diff, render_markdown, render_text};
 
@@ -59,7 +61,7 @@ impl Facet {
 }
 
 /// What one step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Create,
@@ -72,6 +74,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// The destructive action of this name.
+    pub fn destructive(name: &str) -> Option<Action> {
+        [Action::Delete, Action::Pause].into_iter().find(|action| action.as_str() == name)
+    }
+
     /// Takes running work away: what the blast radius limits.
     pub fn is_destructive(self) -> bool {
         matches!(self, Action::Delete | Action::Pause)
@@ -316,6 +323,11 @@ impl Plan {
     pub fn held_digest(&self) -> Option<String> {
         let mut held = self.held().peekable();
         held.peek().is_some().then(|| digest_of(self.held()))
+    }
+
+    /// The steps that take running work away, as a plan of their own.
+    pub fn destructive(&self) -> Plan {
+        Plan { steps: self.steps.iter().filter(|step| step.action.is_destructive()).cloned().collect() }
     }
 
     pub fn held(&self) -> impl Iterator<Item = &Step> {

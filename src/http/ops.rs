@@ -86,7 +86,8 @@ pub struct DiffRequest {
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct ApplyRequest {
-    /// The digest of held changes (`held_digest`), to have them applied.
+    /// The digest of a plan as `diff` shows it, or of held changes (`held_digest`): what it needs
+    /// agreement for is applied, if it still is exactly that plan.
     #[serde(default)]
     pub confirm: Option<String>,
 }
@@ -126,7 +127,8 @@ fn reports() -> Vec<Route> {
         operator(Route::get("/ops/drift", drift))
             .says(
                 "Show what is not as desired",
-                "Per schedule and facet: desired, actual, since when, and what is done about it.",
+                "Per schedule and facet, field by field: desired, actual, last applied; why, since when, how often, and what is \
+                 done about it.",
             )
             .answers::<DriftReport>(200, "The drift report."),
         operator(Route::get("/ops/db", db))
@@ -159,10 +161,11 @@ fn actions() -> Vec<Route> {
             .body::<DiffRequest>(false, json!({"files": {"schedules/acculynx/peakpro.yaml": "interval_sec: 300\n"}}))
             .answers::<DiffAnswer>(200, "The plan: its digest and its changes."),
         operator(Route::post("/ops/apply", apply).mutation())
-            .says("Reconcile once", "Applies the directory now; with `confirm` also the held changes of that digest.")
+            .says("Reconcile once", "Applies the directory now; with `confirm` also what is held, if the plan is still the one of that digest.")
             .body::<ApplyRequest>(false, json!({}))
             .answers::<ApplyAnswer>(200, "What the pass did and what is still held.")
-            .fails(409, "The digest names no changes that are held now."),
+            .fails(409, "The plan is not the one of that digest: `moved` has its steps that are new, gone or different, where \
+                         the server still knows the plan (`known`), `digest` and `held_digest` name the plan as it is now."),
         operator(Route::post("/ops/restart", restart).mutation())
             .says("Restart the server", "Answers, lets running requests end, and starts again.")
             .answers::<Restarting>(202, "The restart is on its way."),
@@ -204,6 +207,8 @@ async fn drift(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<DriftRe
 /// Leaves only what concerns one tenant.
 fn narrow(report: &mut DriftReport, own: &Tenant) {
     report.items.retain(|item| item.tenant == own.as_str());
+    report.recurring.retain(|item| item.tenant == own.as_str());
+    report.totals.dismissed = None;
     report.totals.held.retain(|held| held.tenant == own.as_str());
     // The digest confirms everybody's held changes.
     report.totals.held_digest = None;

@@ -15,6 +15,9 @@ use crate::core::desired::FieldError;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// A confirmed plan that is not what would be done now.
+pub const PLAN_MOVED: &str = "plan-moved";
+
 /// The detail every refusal carries; the seeds' clients compare it.
 pub const REFUSED: &str = "Missing or invalid X-User-Roles header";
 
@@ -230,6 +233,14 @@ impl From<AppError> for Problem {
                     Some(suggestion) => problem.with("suggestion", suggestion),
                     None => problem,
                 }
+            }
+            AppError::PlanMoved(moved) => {
+                Problem::new(StatusCode::CONFLICT, PLAN_MOVED, "The plan is not what was confirmed", detail)
+                    .with("known", moved.moved.is_some())
+                    .with("moved", plain(&moved.moved.unwrap_or_default()))
+                    .with("moved_total", moved.total)
+                    .with("digest", moved.digest)
+                    .with("held_digest", moved.held_digest)
             }
             AppError::Busy { detail, retry_after_sec } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again shortly", detail)

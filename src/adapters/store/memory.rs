@@ -2,6 +2,7 @@
 //! `Platter` that outlives it, and as unreliable as its `Fates` want it.
 
 mod engine;
+mod log;
 mod tables;
 
 #[cfg(test)]

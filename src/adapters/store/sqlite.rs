@@ -4,6 +4,7 @@
 mod checkpoint;
 mod git;
 mod history;
+mod holds;
 mod lock;
 mod read;
 mod write;
@@ -293,6 +294,19 @@ impl Store for SqliteStore {
         })
     }
 
+    fn put_holds(
+        &self,
+        holds: Vec<Hold>,
+        dismissal: Option<Dismissal>,
+        drafts: Vec<Draft>,
+        now: Millis,
+    ) -> StoreFuture<'_, Vec<i64>> {
+        self.writer.submit(Lane::Mutation, "record what is held", move |work| {
+            holds::put(work, &holds, dismissal.as_ref())?;
+            work.append(drafts, now)
+        })
+    }
+
     fn forget_intents(&self, ids: Vec<i64>) -> StoreFuture<'_, ()> {
         self.writer.submit(Lane::Completion, "forget finished edits", move |work| {
             for id in ids {
@@ -383,6 +397,10 @@ impl Store for SqliteStore {
 
     fn brakes(&self) -> StoreFuture<'_, Vec<Brake>> {
         self.answer_now("read brakes", read::brakes)
+    }
+
+    fn holds(&self) -> StoreFuture<'_, (Vec<Hold>, Option<Dismissal>)> {
+        self.answer_later("read what is held", holds::all)
     }
 
     fn answer(&self, key: String, now: Millis) -> StoreFuture<'_, Option<Remembered>> {

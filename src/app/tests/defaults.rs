@@ -268,7 +268,7 @@ async fn diff_uses_and_shows_defaults() {
     let answer = world.app.diff(None).await.unwrap();
     let expect = "~ schedules/noop/_defaults.yaml (update defaults)\n    ~ interval_sec = 600 -> 60\n\
                   ~ noop/a (update)\n    ~ interval_sec = 600 -> 60\nPlan: 0 to create, 1 to change, 0 to delete.\n";
-    assert_eq!(answer.text, expect);
+    assert_eq!(answer.text, format!("{expect}Digest: {}\n", answer.digest));
     assert_eq!(answer.changes[0].because.as_deref(), Some(NOOPS));
     assert!(answer.markdown.starts_with("- `schedules/noop/_defaults.yaml`: update defaults\n"), "{}", answer.markdown);
     let upload = |files: &[(&str, &str)]| files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();

@@ -13,6 +13,31 @@ pub enum HoldReason {
     BlastRadius,
     /// The directory holds no schedule at all.
     EmptyDirectory,
+    /// A person has decided against it.
+    Dismissed,
+}
+
+impl HoldReason {
+    /// Whether it waits for a person, rather than for a second scan.
+    pub fn needs_person(self) -> bool {
+        self != HoldReason::Unconfirmed
+    }
+
+    /// As the store keeps it.
+    pub fn code(self) -> &'static str {
+        match self {
+            HoldReason::Unconfirmed => "unconfirmed",
+            HoldReason::BlastRadius => "blast-radius",
+            HoldReason::EmptyDirectory => "empty-directory",
+            HoldReason::Dismissed => "dismissed",
+        }
+    }
+
+    pub fn of_code(code: &str) -> Option<HoldReason> {
+        [HoldReason::Unconfirmed, HoldReason::BlastRadius, HoldReason::EmptyDirectory, HoldReason::Dismissed]
+            .into_iter()
+            .find(|reason| reason.code() == code)
+    }
 }
 
 impl fmt::Display for HoldReason {
@@ -21,6 +46,7 @@ impl fmt::Display for HoldReason {
             HoldReason::Unconfirmed => "waiting for a second scan to find the file gone too",
             HoldReason::BlastRadius => "too large a part of the fleet at once; confirm it by its digest",
             HoldReason::EmptyDirectory => "the desired directory holds no schedule at all; confirm it by its digest",
+            HoldReason::Dismissed => "dismissed; it stays so until the files or the plan change",
         })
     }
 }

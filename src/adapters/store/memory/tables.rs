@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::super::{
-    ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, CommitDue, Completion, Intent,
-    LastRun, Problem, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
+    ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, CommitDue, Completion,
+    Dismissal, Hold, Intent, LastRun, Problem, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
 };
 use super::failed;
 use crate::adapters::connectors::Page;
@@ -57,6 +57,7 @@ pub struct Tables {
     pub slots: BTreeSet<(ScheduleId, Millis)>,
     pub problems: BTreeMap<String, Problem>,
     pub brakes: BTreeMap<String, Brake>,
+    pub holds: (Vec<Hold>, Option<Dismissal>),
     pub answers: HashMap<String, (Remembered, Millis)>,
     pub records: Records,
     pub bookmarks: BTreeMap<(ScheduleId, &'static str), serde_json::Value>,

@@ -56,6 +56,10 @@ call 200 'resume' "${operator[@]}" -X POST "$api/resume"
 call 200 'what this directory would change' "${operator[@]}" "${json[@]}" -X POST \
   -d '{"files":{"schedules/acculynx/'"$tenant"'.yaml":"interval_sec: 60\n"}}' "$url/ops/diff"
 call 200 'delete' "${operator[@]}" -X DELETE "$api/schedule"
+call 200 'its history stays' "${operator[@]}" "$api/schedule/history?limit=3"
+call 200 'back to its first revision: there it is again' "${operator[@]}" "${json[@]}" -X POST \
+  -d '{"to":1,"reason":"deleted too soon"}' "$api/schedule/rollback"
+call 200 'delete it again' "${operator[@]}" -X DELETE "$api/schedule"
 call 200 'its audit stays' "${operator[@]}" "$api/audit?tenant=$tenant&limit=3"
 call 200 'the chain' "${operator[@]}" "$url/ops/audit/verify"
 call 200 'drift' "${operator[@]}" "$url/ops/drift"

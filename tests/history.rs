@@ -159,3 +159,19 @@ async fn the_command_line_shows_history_and_goes_back() {
     server.cli(&["rollback", "--to", "1"]).expect(2);
     assert!(!server.desired(&noop_file("more")).exists());
 }
+
+#[tokio::test]
+async fn a_rollback_that_was_answered_survives_a_kill() {
+    let mut server = Options::default().noop("acme", OURS).start().await;
+    for round in 1..=3 {
+        server.put("acme", &json!({"interval_sec": 60 + round})).await;
+        server.act(ROLLBACK, "acme").json(&json!({"to": 1})).send().await.expect(200);
+        server.kill9();
+        server.launch().await;
+        assert_eq!(server.read(&noop_file("acme")), OURS);
+        let page = history(&server, "acme").await;
+        assert_eq!(page["revisions"][0]["revision"], 1 + 2 * round, "{page}");
+        assert_eq!(page["revisions"][0]["digest"], page["revisions"][2 * round]["digest"], "{page}");
+    }
+    server.cli(&["audit", "verify"]).expect(0);
+}

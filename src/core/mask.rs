@@ -5,8 +5,8 @@ use serde_json::Value;
 
 const MASK: &str = "***";
 
-/// What an identifier ends in that names a secret, without separators.
-const NAMES: [&str; 13] = [
+/// What an identifier ends in that names a secret, without separators and in the singular.
+const NAMES: [&str; 12] = [
     "apikey",
     "accesskey",
     "secretkey",
@@ -19,7 +19,6 @@ const NAMES: [&str; 13] = [
     "token",
     "authorization",
     "credential",
-    "credentials",
 ];
 
 /// How keys of well-known services begin.
@@ -44,8 +43,18 @@ const PREFIXES: [&str; 14] = [
 /// name such as `token`, and words that look like keys. References (`{ env: … }`) stay.
 pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    // How far in the key stands whose secret is on the lines below it.
+    let mut below: Option<usize> = None;
     for line in text.split_inclusive('\n') {
         let body = line.trim_end_matches(['\r', '\n']);
+        let start = body.len() - body.trim_start_matches([' ', '\t', '#', '-']).len();
+        let (margin, inner) = body.split_at(start);
+        below = below.filter(|key| inner.is_empty() || start > *key);
+        if below.is_some() && !inner.is_empty() && !inner.starts_with("env:") && !inner.starts_with("file:") {
+            out.extend([margin, MASK, line.get(body.len()..).unwrap_or_default()]);
+            continue;
+        }
+        below = below.or(opens_secret(inner).then_some(start));
         out.push_str(&words_masked(&named_masked(&urls_masked(body))));
         out.push_str(line.get(body.len()..).unwrap_or_default());
     }
@@ -72,7 +81,14 @@ fn is_reference(map: &serde_json::Map<String, Value>) -> bool {
 
 fn is_secret_name(name: &str) -> bool {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    NAMES.iter().any(|secret| name.ends_with(secret))
+    NAMES.iter().any(|secret| name.strip_suffix('s').unwrap_or(&name).ends_with(secret))
+}
+
+/// `password:` or `token: |`: the secret is on the lines below.
+fn opens_secret(line: &str) -> bool {
+    let Some((name, value)) = line.split_once(':') else { return false };
+    let value = value.trim();
+    is_secret_name(name) && !name.contains(' ') && (value.is_empty() || value.starts_with(['|', '>']))
 }
 
 /// `https://user:password@host` without what stands before the `@`.
@@ -216,6 +232,8 @@ mod tests {
         check("# Authorization: Bearer abcdefgh", "# Authorization: ***");
         check("# curl -H 'bearer abcdefgh'", "# curl -H 'bearer ***");
         check("?apikey=1&x=2", "?apikey=***");
+        check("# Passwords:\n#   - hunter2\n# more\n", "# Passwords:\n#   - ***\n# more\n");
+        check("token: |\n  hunter2\n\n  more\nx: 1", "token: ***\n  ***\n\n  ***\nx: 1");
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub fn routes() -> Vec<Route> {
             )
             .body::<RollbackRequest>(true, json!({"to": 3, "reason": "the new interval was too short"}))
             .answers::<MutationAnswer>(200, "The schedule as it is now.")
+            .fails(404, "No such revision; `revisions` lists the newest there are.")
             .fails(409, "An editor was quicker, or the revision's content is lost; nothing was changed.")
             .fails(422, "The revision is not valid by today's rules, or a deletion; nothing was changed.")
             .fails(503, "Git or the disk is busy; try again after Retry-After seconds.")

@@ -13,7 +13,7 @@ use super::error::AppError;
 use super::origins::Origin;
 use super::pass::SECOND_SCAN_MS;
 use super::views::{DefaultsChange, OriginView};
-use crate::adapters::source::{FileStat, Files, ReadResult, SourceError};
+use crate::adapters::source::{FileStat, Files, Listing, ReadResult, SourceError};
 use crate::adapters::store::ScheduleRow;
 use crate::core::audit::{Draft, operation};
 use crate::core::desired::{self, Defaults, DefaultsFile, Diagnostic, Layer, Origins, parse_defaults};
@@ -85,7 +85,8 @@ impl App {
 
     /// Takes up what the files say now. Of a broken one the last good version goes on; one that is
     /// gone has to be gone from two complete scans. The caller holds the gate alone.
-    pub(super) async fn take_up_defaults(&self, is_complete: bool) -> Result<(), AppError> {
+    pub(super) async fn take_up_defaults(&self, listing: &Listing) -> Result<(), AppError> {
+        let is_told = |path: &str| listing.problems.iter().any(|(known, _)| path.starts_with(known));
         let read = self.read_defaults().await;
         let now = self.clock.now();
         let mut news: Vec<News> = Vec::new();
@@ -101,13 +102,15 @@ impl App {
             }
             match read {
                 Ok(Some((stat, content))) => news.extend(self.judge_defaults(file, &stat, content).await?),
-                Ok(None) if is_complete && self.are_gone(file, now) => {
+                Ok(None) if listing.complete && self.are_gone(file, now) => {
                     self.forget_defaults_problem(file).await?;
                     if self.defaults_state().good.contains_key(&file) {
                         news.push(News { file, version: None, origin: self.origin_of(&file.path(), None) });
                     }
                 }
                 Ok(None) | Err(SourceError::RootMissing { .. }) => {}
+                // The folder around it cannot be read, and that is told.
+                Err(_) if is_told(&file.path()) => {}
                 Err(error) => {
                     let finding = Diagnostic::whole_file(file.path(), "unreadable", error.to_string());
                     self.record_problem(None, file.path(), None, vec![finding]).await?;
@@ -131,6 +134,13 @@ impl App {
             let digest = read.ok().flatten().map(|(_, content)| Digest::of(&content));
             state.seen.get(&file).copied().flatten() != digest
         })
+    }
+
+    /// Names the contents that the last pass saw; nothing where there are none.
+    pub(super) fn seen_defaults(&self) -> String {
+        let state = self.defaults_state();
+        let seen = state.seen.iter().filter_map(|(file, digest)| Some((file, (*digest)?)));
+        seen.map(|(file, digest)| format!(":{}={}", file.path(), digest.to_hex())).collect()
     }
 
     /// A content that is there: nothing new, something to take up, or a problem.

@@ -54,12 +54,12 @@ impl Scan {
     }
 
     /// Changes with any file's coming, going or change.
-    fn revision(&self) -> String {
+    fn revision(&self, defaults: &str) -> String {
         let sum = self.files().fold(0u64, |sum, (_, name, stamp)| {
             let name = name.bytes().fold(stamp, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
             sum.wrapping_add(name)
         });
-        Digest::of(format!("{}:{sum}", self.len()).as_bytes()).to_hex()[..16].to_owned()
+        Digest::of(format!("{}:{sum}{defaults}", self.len()).as_bytes()).to_hex()[..16].to_owned()
     }
 }
 
@@ -100,7 +100,7 @@ impl App {
     async fn settle_scan(&self, scan: Scan, confirm: Option<(&str, &Caller)>) -> Result<PassReport, AppError> {
         let alone = self.gate.write().await;
         if matches!(scan.listing.root, Root::Present) {
-            self.take_up_defaults(scan.listing.complete).await?;
+            self.take_up_defaults(&scan.listing).await?;
         }
         let (changed, unseen) = self.compare(&scan);
         let mut tally = Tally::default();
@@ -364,7 +364,7 @@ impl App {
             let diagnostic = Diagnostic::whole_file(path.clone(), code, message);
             self.record_problem(None, path, None, vec![diagnostic]).await?;
         }
-        self.state().revision = scan.revision();
+        self.state().revision = scan.revision(&self.seen_defaults());
         Ok(())
     }
 }

@@ -227,3 +227,18 @@ async fn while_git_is_at_work_nothing_is_read_and_the_brake_holds() {
     assert_eq!(world.pass().await.changes, 1);
     assert_eq!(world.status("noop/a").await.unwrap().interval_sec, Some(2));
 }
+
+#[tokio::test]
+async fn a_commit_of_defaults_stands_behind_all_it_moves() {
+    let world = World::in_git(&[("noop/a", "labels: {}\n"), ("noop/_defaults", "interval_sec: 600\n")]).await;
+    let before = world.count().await;
+    world.write("noop/_defaults", "interval_sec: 60\n");
+    let commit = world.commit(BOB, "all of them faster");
+    world.pass().await;
+    let expect = [format!("changed  git {BOB} {commit}"), format!("updated a git {BOB} {commit}")];
+    assert_eq!(world.whose(before).await, expect);
+    let revision = world.app.health().await.desired.revision;
+    world.write("noop/_defaults", "interval_sec: 60 # enough\n");
+    world.pass().await;
+    assert_ne!(world.app.health().await.desired.revision, revision, "the listing is another");
+}

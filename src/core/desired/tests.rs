@@ -3,6 +3,7 @@
 mod defaults;
 mod diagnostics;
 mod edits;
+mod fuzz;
 mod hostile;
 mod schema;
 mod values;

@@ -38,7 +38,8 @@ async fn an_edit_of_defaults_is_watched_shown_and_told() {
     let is_told = |health: &Value| at(health, "/drift/invalid_files/0/file") == NOOPS;
     let health = server.until_health("the broken file is reported", is_told).await;
     assert_eq!(at(&health, "/drift/invalid_files/0/diagnostics/0/line"), 2);
-    server.cli(&["validate"]).expect(1).says("_defaults.yaml:2:9").says("paused: ja");
+    let said = server.cli(&["validate"]).expect(1);
+    said.says("_defaults.yaml:2:9").says("paused: ja").says("1 invalid, 1 error");
     server.cli(&["validate", &format!("desired/{NOOPS}")]).expect(1);
     server.cli(&["validate", "desired/defaults.yaml"]).expect(0).says("1 file checked");
     server.cli(&["diff"]).expect(2).says("_defaults.yaml");

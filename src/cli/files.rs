@@ -33,6 +33,16 @@ impl DesiredFiles {
         }
     }
 
+    /// Its files of defaults that cannot be used.
+    pub fn broken_defaults(&self) -> impl Iterator<Item = DefaultsFile> {
+        let is_unread = |file: &DefaultsFile| self.findings.iter().any(|finding| finding.file == file.path());
+        let is_invalid = |file: &DefaultsFile| {
+            let bytes = self.defaults.iter().find(|(known, _)| known == file).map(|(_, bytes)| bytes);
+            bytes.is_some_and(|bytes| parse_defaults(*file, bytes).layer.is_none())
+        };
+        DefaultsFile::all().filter(move |file| is_unread(file) || is_invalid(file))
+    }
+
     /// What the valid ones of its defaults come to.
     pub fn meaning_of_defaults(&self) -> Defaults {
         Defaults::new(self.defaults.iter().filter_map(|(file, bytes)| parse_defaults(*file, bytes).layer).collect())

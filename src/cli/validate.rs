@@ -110,8 +110,14 @@ impl Report {
         }
         let defaults = read.meaning_of_defaults();
         let bar = out::bar(read.files.len());
+        let broken: Vec<DefaultsFile> = read.broken_defaults().collect();
         for (id, bytes) in &read.files {
-            self.add(parse(id, bytes, &defaults).diagnostics, &String::from_utf8_lossy(bytes), print);
+            let mut found = parse(id, bytes, &defaults).diagnostics;
+            if broken.iter().any(|file| file.governs(id.connector)) {
+                // Whether the file lacks it shows once its defaults can be read.
+                found.retain(|finding| finding.code != "no-cadence");
+            }
+            self.add(found, &String::from_utf8_lossy(bytes), print);
             bar.inc(1);
         }
         bar.finish_and_clear();

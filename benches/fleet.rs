@@ -19,6 +19,7 @@ fn main() {
     support::scan::measure(&mut table);
     support::plan::measure(&mut table);
     support::edit::measure(&mut table);
+    support::git::measure(&mut table);
     support::fire::measure(&mut table);
     support::api::measure(&mut table);
     table.print();

@@ -4,6 +4,7 @@ pub mod api;
 pub mod edit;
 pub mod fire;
 pub mod floors;
+pub mod git;
 pub mod plan;
 pub mod scan;
 

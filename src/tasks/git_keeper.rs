@@ -68,7 +68,12 @@ impl GitKeeper {
                 push.done(&self.push().await, None);
             }
             if pull.is_due() {
-                pull.done(&self.until_stopped(self.app.pull()).await, Some(settings.pull_interval));
+                let pulled = self.until_stopped(self.app.pull()).await;
+                if settings.push && pulled.as_ref().is_ok_and(|pulled| pulled.old_head != pulled.new_head) {
+                    // A merge is a commit, too.
+                    push.due.get_or_insert_with(Instant::now);
+                }
+                pull.done(&pulled, Some(settings.pull_interval));
             }
             let next = [commit.due, push.due, pull.due].into_iter().flatten().min();
             let idle = Instant::now() + LONGEST_RETRY;

@@ -313,7 +313,7 @@ fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: 
         timezone: row.timezone,
         paused,
         pause_until: row.pause_until.filter(|_| paused).map(iso),
-        pause_reason: row.pause_reason,
+        pause_reason: row.pause_reason.filter(|_| paused),
         last_run: row.last.ended.map(seconds),
         last_run_iso: row.last.ended.map(iso),
         next_run_iso: next_due.map(iso),

@@ -45,13 +45,15 @@ macro_rules! store_conformance {
                 the_head_outlives_the_store filters_narrow_the_page pages_join_without_gap_or_repeat
                 counts_add_up;
             runs: one_slot_is_granted_once different_slots_are_all_granted one_batch_grants_a_slot_once
-                a_timer_moves_only_from_where_it_stands a_claim_moves_its_timer_unless_an_edit_came_between
+                a_timer_moves_only_from_where_it_stands a_lift_is_told_of_once
+                a_claim_moves_its_timer_unless_an_edit_came_between
                 a_claims_entries_come_only_with_its_grant terms_rise_with_each_opening
                 a_completion_shows_in_the_status failures_add_up_until_a_success
                 a_completion_after_the_delete_touches_no_other_schedule open_runs_survive_a_restart;
             records: a_page_counts_new_changed_and_unchanged records_of_others_are_not_touched
                 a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last;
-            notes: a_problem_keeps_its_since brakes_hold_until_released intents_stand_in_order_until_forgotten commits_stand_in_order_until_forgotten
+            notes: a_problem_keeps_its_since brakes_hold_until_released holds_and_their_dismissal_are_kept_together
+                intents_stand_in_order_until_forgotten commits_stand_in_order_until_forgotten
                 answers_are_remembered_and_expire the_last_good_defaults_are_kept;
             listing: statuses_page_through_everything_once one_tenants_status the_fleet_comes_in_order
                 a_reader_that_leaves_harms_nobody;

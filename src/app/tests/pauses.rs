@@ -35,6 +35,7 @@ async fn a_pause_lifts_at_its_end_and_the_file_stays() {
     assert_eq!(shown(&world).await, (true, Some(iso(end)), false));
     world.clock.advance(1);
     assert_eq!(shown(&world).await, (false, None, false), "over, and about to be lifted");
+    assert_eq!(world.status("noop/a").await.unwrap().pause_reason, None);
     fire(&world).await;
     assert_eq!(resumed(&world).await, ["scheduler.schedule.resumed a [paused true->false] by scheduler"]);
     let (paused, _, armed) = shown(&world).await;

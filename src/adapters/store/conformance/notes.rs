@@ -1,8 +1,9 @@
 //! What the store keeps beside the schedules: problems, brakes, promised edits, given answers.
 
 use super::*;
-use crate::adapters::store::{Brake, CommitDue, CommitNote, Intent, Problem, Remembered};
+use crate::adapters::store::{Brake, CommitDue, CommitNote, Dismissal, Hold, Intent, Problem, Remembered};
 use crate::core::desired::{Diagnostic, Severity};
+use crate::core::plan::{Action, HoldReason};
 
 pub async fn a_problem_keeps_its_since(site: &impl Site) {
     let store = site.open();
@@ -105,6 +106,22 @@ pub async fn commits_stand_in_order_until_forgotten(site: &impl Site) {
     store.forget_intents(intents).await.unwrap();
     store.forget_commits(vec![keys[1]]).await.unwrap();
     assert_eq!(store.commits_due(9).await.unwrap(), [due[0].clone(), due[2].clone()]);
+}
+
+pub async fn holds_and_their_dismissal_are_kept_together(site: &impl Site) {
+    let store = site.open();
+    let hold = |name: &str, action| Hold { id: id(name), action, reason: HoldReason::BlastRadius, since: NOW };
+    let held = vec![hold("noop/a", Action::Delete), hold("noop/a", Action::Pause), hold("noop/b", Action::Delete)];
+    let dismissal = Dismissal { digest: "d".into(), reason: "r".into(), actor: "zoe".into(), at: NOW };
+    let seqs = store.put_holds(held.clone(), Some(dismissal.clone()), vec![draft("noop/a")], NOW).await.unwrap();
+    assert_eq!(seqs, [1]);
+    assert_eq!(store.holds().await.unwrap(), (held, Some(dismissal)));
+    drop(store);
+    let store = site.open();
+    assert_eq!(store.holds().await.unwrap().0.len(), 3);
+    let next = vec![hold("noop/c", Action::Pause)];
+    store.put_holds(next.clone(), None, Vec::new(), NOW).await.unwrap();
+    assert_eq!(store.holds().await.unwrap(), (next, None));
 }
 
 pub async fn answers_are_remembered_and_expire(site: &impl Site) {

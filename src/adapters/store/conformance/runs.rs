@@ -155,3 +155,15 @@ pub async fn open_runs_survive_a_restart(site: &impl Site) {
         (cut, &id("noop/a"), 2, "schedule")
     );
 }
+
+pub async fn a_lift_is_told_of_once(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(NOW)).await;
+    let lift = |from| (Advance { row, from, to: Some(NOW + 60) }, draft("noop/a"));
+    store.lift(vec![lift(NOW - 1)], NOW).await.unwrap();
+    assert_eq!((store.audit_head().await.unwrap().seq, due(&store, "noop/a").await), (0, Some(NOW)));
+    for _ in 0..2 {
+        store.lift(vec![lift(NOW)], NOW).await.unwrap();
+        assert_eq!((store.audit_head().await.unwrap().seq, due(&store, "noop/a").await), (1, Some(NOW + 60)));
+    }
+}

@@ -30,8 +30,10 @@ struct Known {
     repo: Option<Arc<Repo>>,
     /// HEAD when a pass last saw everything.
     passed: Option<String>,
-    /// What its last move brought.
+    /// What its last move brought; at the first look, what stands there.
     origins: Arc<Origins>,
+    /// Whether that was a move: without one, nothing came by git, although its author is known.
+    has_moved: bool,
 }
 
 impl WorkTree {
@@ -79,15 +81,20 @@ impl App {
     pub(super) async fn look_for_commits(&self) -> Option<String> {
         let head = self.state().commit.clone();
         let passed = self.work_tree.passed();
-        let (Some(old), Some(new)) = (passed, head.clone()) else { return head };
-        if old == new {
-            return head;
-        }
-        let found = self.with_repo(move |repo| repo.origins(&old, &new)).await.unwrap_or_else(|error| {
+        let Some(new) = head.clone().filter(|new| passed.as_ref() != Some(new)) else { return head };
+        let has_moved = passed.is_some();
+        let look = move |repo: &Repo| match passed {
+            Some(old) => repo.origins(&old, &new),
+            None => repo.origins_at(&new),
+        };
+        let found = self.with_repo(look).await.unwrap_or_else(|error| {
             tracing::warn!(component = "git", "cannot tell who committed the files that changed: {error}");
             Origins::default()
         });
-        self.work_tree.known().origins = Arc::new(found);
+        let mut known = self.work_tree.known();
+        known.origins = Arc::new(found);
+        known.has_moved = has_moved;
+        drop(known);
         head
     }
 
@@ -119,9 +126,12 @@ impl App {
 
     /// Whose edit a file is; `stat` is its own as it lies there now, `None` when it is gone.
     pub(super) fn origin_of(&self, path: &str, stat: Option<&FileStat>) -> Origin {
-        let origins = self.work_tree.known().origins.clone();
+        let (origins, source) = {
+            let known = self.work_tree.known();
+            (known.origins.clone(), if known.has_moved { Source::Git } else { Source::File })
+        };
         origins.commit_of(path, stat).map_or_else(Origin::unknown, |commit| Origin {
-            caller: Caller { source: Source::Git, actor: commit.author.clone() },
+            caller: Caller { source, actor: commit.author.clone() },
             commit: Some(commit.id.clone()),
         })
     }

@@ -242,3 +242,13 @@ async fn a_commit_of_defaults_stands_behind_all_it_moves() {
     world.pass().await;
     assert_ne!(world.app.health().await.desired.revision, revision, "the listing is another");
 }
+
+#[tokio::test]
+async fn at_the_first_look_the_author_is_known_though_nothing_came_by_git() {
+    let world = World::in_git(&[("noop/a", "interval_sec: 1\n"), ("noop/b", "interval_sec: 1\n")]).await;
+    let commit = world.git(&["rev-parse", "HEAD"]);
+    assert_eq!(
+        world.whose(0).await,
+        [format!("created a file {ANN} {commit}"), format!("created b file {ANN} {commit}")]
+    );
+}

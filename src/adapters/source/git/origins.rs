@@ -82,6 +82,15 @@ impl Repo {
         Ok(Origins { touched, uncommitted, as_of_ms })
     }
 
+    /// What stands at `head`, for a program that has seen no commit before: who committed each file last.
+    pub fn origins_at(&self, head: &str) -> Result<Origins, GitError> {
+        let mut touched = HashMap::new();
+        self.read_log(&["--max-count", MAX_HISTORY, "--end-of-options", head], &mut touched)?;
+        let as_of_ms = Clock::System.now();
+        let uncommitted = self.uncommitted()?;
+        Ok(Origins { touched, uncommitted, as_of_ms })
+    }
+
     /// Adds the newest commit of each path in a part of the history.
     fn read_log(&self, range: &[&str], touched: &mut HashMap<String, Touch>) -> Result<(), GitError> {
         let form = ["log", "-z", "--no-renames", "--name-status", "--format=tformat:%x02%H%x1f%aN <%aE>"];

@@ -99,6 +99,8 @@ impl App {
     async fn load(&self) -> Result<(), AppError> {
         self.load_defaults().await?;
         let defaults = self.defaults();
+        // The rows are compared as they are read; from here on only foreign writes make that necessary.
+        self.store.changed_by_others().await?;
         let count = self.store.schedule_count().await?;
         self.fleet().reserve(count);
         let mut rows = self.store.fleet();
@@ -127,8 +129,6 @@ impl App {
             .collect();
         self.show_problems(&invalid);
         self.state().problems = problems.into_iter().map(|problem| (problem.path.clone(), problem)).collect();
-        // The rows were just compared; from here on only foreign writes make that necessary.
-        self.store.changed_by_others().await?;
         Ok(())
     }
 
@@ -248,9 +248,17 @@ fn loaded(row: &FleetRow) -> Member<'_> {
 impl App {
     /// Finds rows that somebody else has changed, added or removed since the last look.
     pub(super) async fn look_for_foreign_changes(&self) -> Result<(), AppError> {
-        if !self.store.changed_by_others().await? {
+        let changed = self.store.changed_by_others().await?;
+        if !(std::mem::take(&mut self.state().in_doubt) | changed) {
             return Ok(());
         }
+        let compared = self.compare_rows().await;
+        // The store tells of it once; a look that failed is owed.
+        self.state().in_doubt |= compared.is_err();
+        compared
+    }
+
+    async fn compare_rows(&self) -> Result<(), AppError> {
         self.drop_orphaned_intents().await?;
         let mut rows = self.store.fleet();
         let mut foreign = Vec::new();

@@ -17,6 +17,8 @@ pub(super) const BLAST_WINDOW_MS: Millis = 600_000;
 
 #[derive(Default)]
 pub(super) struct State {
+    /// Rows may have been changed by others, and could not be compared.
+    pub in_doubt: bool,
     /// Files that cannot be used, by path.
     pub problems: BTreeMap<String, Problem>,
     /// Schedules whose file was gone in a complete scan, and since when.

@@ -1,6 +1,9 @@
 //! What a crash leaves and what was done while nothing ran: cases that the simulated world found.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
+use crate::adapters::store::memory::{Calm, Ending, Fates, MemoryStore, Platter};
 
 #[tokio::test]
 async fn a_timer_moved_while_nothing_ran_is_found_at_start() {
@@ -81,4 +84,45 @@ async fn what_cannot_be_written_yet_stays_promised() {
     assert_eq!((status.paused, status.sync.as_str()), (true, "synced"));
     world.app.sync_files().await;
     assert_eq!(world.app.store.intents().await.unwrap(), vec![]);
+}
+
+/// Fails to read the fleet once it is told to, one time.
+#[derive(Default)]
+struct Stumble(AtomicBool);
+
+impl Fates for Stumble {
+    fn write(&self, operation: &'static str) -> (Ending, u32, u32) {
+        Calm.write(operation)
+    }
+
+    fn read_fails(&self, operation: &'static str) -> bool {
+        operation == "read the fleet" && self.0.swap(false, std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn is_dead(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_row_changed_by_hand_is_found_though_the_first_look_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path().join(file_of("noop/a")), TEXT);
+    let (platter, stumble) = (Arc::new(Platter::default()), Arc::new(Stumble::default()));
+    let store = Arc::new(MemoryStore::open(platter.clone(), stumble.clone()));
+    let settings = Settings { desired_dir: folder.path().to_owned(), ..Settings::default() };
+    let connectors = Connectors { acculynx: Arc::new(Noop), noop: Arc::new(Noop) };
+    let metrics = Arc::new(Metrics::new(10).unwrap());
+    let app = App::new(settings, Clock::manual(START), store, connectors, metrics);
+    app.bring_up().await.unwrap();
+    platter.by_hand(|tables| {
+        for row in tables.schedules.values_mut() {
+            Arc::make_mut(row).spec.interval_sec = Some(7);
+        }
+    });
+    stumble.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    app.full_pass(None).await.unwrap_err();
+    assert_eq!(app.full_pass(None).await.unwrap().repaired, 1);
+    let row = app.store.schedule("noop/a".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(row.spec.interval_sec, Some(300));
 }

@@ -84,6 +84,15 @@ impl App {
         (!own).then_some(busy)
     }
 
+    /// Whether git has gone to work, or moved HEAD, since it was last found at rest.
+    pub(super) fn git_has_begun(&self) -> bool {
+        if self.git_at_work().is_some() {
+            return true;
+        }
+        let head = self.source.git_head();
+        head.is_some() && head != self.state().commit && head != self.work_tree.passed()
+    }
+
     /// Finds out at the start whether what is asked of git can be done at all.
     pub async fn check_git(&self) -> Result<(), GitError> {
         if !self.settings.git.is_on() {

@@ -192,6 +192,10 @@ impl App {
         self.look_for_commits().await;
         let mut tally = Tally::default();
         self.reconcile(vec![id.clone()], &mut tally).await?;
+        if tally.is_cut_off {
+            let detail = "git is at work in the desired directory; try again when it is done".to_owned();
+            return Err(AppError::Busy { detail, retry_after_sec: 1 });
+        }
         self.settle_pauses(tally.pauses).await?;
         Ok(self.store.schedule(id.clone()).await?)
     }

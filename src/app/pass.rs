@@ -78,8 +78,7 @@ impl App {
         if let Some(busy) = self.git_moved_from(head.as_deref()).await {
             return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
         }
-        let report = self.settle_scan(scan, confirm).await?;
-        self.pass_at(head).await?;
+        let report = self.settle_scan(scan, head, confirm).await?;
         Ok(self.finish_pass(report, started, clock))
     }
 
@@ -92,12 +91,20 @@ impl App {
             return Ok(self.finish_pass(PassReport { waiting: Some(busy), ..PassReport::default() }, started, clock));
         }
         let head = self.look_for_commits().await;
-        let report = self.settle_scan(scan, None).await?;
-        self.pass_at(head).await?;
+        let report = self.settle_scan(scan, head, None).await?;
+        if report.waiting.is_some() {
+            self.pass_wanted.notify_one();
+        }
         Ok(self.finish_pass(report, started, clock))
     }
 
-    async fn settle_scan(&self, scan: Scan, confirm: Option<(&str, &Caller)>) -> Result<PassReport, AppError> {
+    /// `head` is where HEAD stood when the directory was listed.
+    async fn settle_scan(
+        &self,
+        scan: Scan,
+        head: Option<String>,
+        confirm: Option<(&str, &Caller)>,
+    ) -> Result<PassReport, AppError> {
         let alone = self.gate.write().await;
         if matches!(scan.listing.root, Root::Present) {
             self.take_up_defaults(&scan.listing).await?;
@@ -105,6 +112,11 @@ impl App {
         let (changed, unseen) = self.compare(&scan);
         let mut tally = Tally::default();
         self.reconcile(changed, &mut tally).await?;
+        if tally.is_cut_off {
+            let waiting = Some("git went to work while the files were read; looking again".to_owned());
+            let (changes, repaired) = (tally.changes, tally.repaired);
+            return Ok(PassReport { files: scan.len() as u64, changes, repaired, waiting, ..PassReport::default() });
+        }
         let report = self.settle(&scan, unseen, &mut tally, confirm).await?;
         self.settle_misplaced(&scan).await?;
         self.defaults_are_settled();
@@ -115,6 +127,7 @@ impl App {
             fleet.next_due()
         };
         self.ring_for(earliest);
+        self.pass_at(head).await?;
         Ok(report)
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Tally {
     pub absent: Vec<ScheduleId>,
     /// Files read and found to be what is applied, to be remembered as such.
     stamps: Vec<(i64, u64)>,
+    /// Git went to work meanwhile: what was read after that is of no one commit and was not applied.
+    pub is_cut_off: bool,
 }
 
 /// A chunk of files, read and planned.
@@ -64,7 +66,7 @@ impl App {
         }
         let mut tally = Tally::default();
         self.reconcile(ids, &mut tally).await?;
-        let wants_pass = !tally.absent.is_empty();
+        let wants_pass = tally.is_cut_off || !tally.absent.is_empty();
         let held = self.settle_pauses(tally.pauses).await?;
         Ok(wants_pass || held)
     }
@@ -92,6 +94,10 @@ impl App {
                 biased;
                 Some(done) = under_way.next() => done?,
                 readings = chunks.recv(), if under_way.len() < MAX_UNDER_WAY => match readings {
+                    Some(_) if self.git_has_begun() => {
+                        tally.is_cut_off = true;
+                        break;
+                    }
                     Some(readings) => {
                         let chunk = self.plan_chunk(readings, tally).await?;
                         under_way.push(self.carry_out_chunk(chunk));

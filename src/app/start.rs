@@ -1,6 +1,6 @@
 //! Bringing the fleet up: what the store knows, edits promised before a crash, files changed since.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -18,7 +18,7 @@ use crate::adapters::memory;
 use crate::adapters::source::{Files, Root, Source};
 use crate::adapters::store::{Completion, FleetRow, SharedStore};
 use crate::core::audit::operation;
-use crate::core::fleet::{Fleet, Member, Sync};
+use crate::core::fleet::{Fleet, Glance, Member, Slot, Sync};
 use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::row::{fingerprint, is_asleep};
 use crate::core::timing::Rhythm;
@@ -262,13 +262,14 @@ impl App {
         self.drop_orphaned_intents().await?;
         let mut rows = self.store.fleet();
         let mut foreign = Vec::new();
-        self.fleet().unsee();
+        // Kept here and not in the fleet, whose marks are a pass's: one may run between two batches.
+        let mut seen = HashSet::new();
         while let Some(batch) = rows.recv().await {
             let mut fleet = self.fleet();
             for row in batch? {
                 match fleet.get(row.connector, &row.tenant) {
                     Some(glance) => {
-                        fleet.see(glance.slot);
+                        seen.insert(glance.slot);
                         let same = glance.row == row.row
                             && glance.applied == row.actual
                             && glance.next_due == row.next_due
@@ -281,7 +282,7 @@ impl App {
                     None => {
                         let slot = fleet.put(row.connector, &row.tenant, &loaded(&row));
                         fleet.set_sync(slot, Sync::Drifted);
-                        fleet.see(slot);
+                        seen.insert(slot);
                         foreign.extend(fleet.id(slot));
                     }
                 }
@@ -289,10 +290,11 @@ impl App {
         }
         self.state().foreign.extend(foreign);
         let mut fleet = self.fleet();
-        for slot in fleet.unseen() {
-            if fleet.glance(slot).is_some_and(|glance| matches!(glance.sync, Sync::Synced | Sync::Invalid)) {
-                fleet.set_sync(slot, Sync::Drifted);
-            }
+        let lost =
+            |glance: &Glance| !seen.contains(&glance.slot) && matches!(glance.sync, Sync::Synced | Sync::Invalid);
+        let lost: Vec<Slot> = fleet.iter().filter(lost).map(|glance| glance.slot).collect();
+        for slot in lost {
+            fleet.set_sync(slot, Sync::Drifted);
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::{ClientError, Request};
+use super::client::{ClientError, Problem, Request};
 use super::{CliError, Exit, Global, out, validate};
 use crate::app::views::{ApplyAnswer, DismissalView, HeldChange, InvalidFile, MovedStep};
 
@@ -27,28 +28,38 @@ pub(super) async fn apply(args: ApplyArgs, global: &Global) -> Result<Exit, CliE
         None => json!({}),
     };
     let request = Request::post("/ops/apply", body).wait(Duration::from_secs(240));
-    let (answer, raw): (ApplyAnswer, _) = match global.client()?.ask(request).await {
-        Err(error) => return plan_moved(error, global),
-        Ok(answered) => answered,
-    };
-    if global.json() {
-        out::json(&raw);
-    } else {
-        show(&answer);
-    }
+    let Some(answer) = ask_by_digest(request, show, global).await? else { return Ok(Exit::No) };
     let decided = answer.held.is_empty() || answer.dismissed.is_some();
     Ok(Exit::yes(decided && answer.invalid.is_empty() && answer.pass.waiting.is_none()))
 }
 
-/// A refusal because the plan has moved on is an answer, no failure: it says what moved.
-pub(super) fn plan_moved(error: ClientError, global: &Global) -> Result<Exit, CliError> {
-    let ClientError::Refused(problem) = &error else { return Err(error.into()) };
-    if problem.body.get("type").and_then(Value::as_str) != Some("urn:command-center:problem:plan-moved") {
-        return Err(error.into());
+/// Sends what names a plan by its digest and prints the answer. `None` when the plan has moved on: a
+/// refusal that is an answer, no failure, and says what moved.
+pub(super) async fn ask_by_digest<T: DeserializeOwned>(
+    request: Request<'_>,
+    show: impl FnOnce(&T),
+    global: &Global,
+) -> Result<Option<T>, CliError> {
+    match global.client()?.ask::<T>(request).await {
+        Ok((answer, raw)) => {
+            if global.json() {
+                out::json(&raw);
+            } else {
+                show(&answer);
+            }
+            Ok(Some(answer))
+        }
+        Err(ClientError::Refused(problem)) if problem.is("plan-moved") => {
+            show_moved(&problem, global);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
+}
+
+fn show_moved(problem: &Problem, global: &Global) {
     if global.json() {
-        out::json(&problem.body);
-        return Ok(Exit::No);
+        return out::json(&problem.body);
     }
     let text = |name: &str| problem.body.get(name).and_then(Value::as_str);
     let hint =
@@ -60,7 +71,6 @@ pub(super) fn plan_moved(error: ClientError, global: &Global) -> Result<Exit, Cl
         let row = |step: MovedStep| vec![step.how, step.action, format!("{}/{}", step.connector, step.tenant)];
         out::table(&["MOVED", "STEP", "SCHEDULE"], moved.into_iter().map(row).collect());
     }
-    Ok(Exit::No)
 }
 
 pub(super) fn told_dismissed(dismissed: &DismissalView) {

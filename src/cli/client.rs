@@ -65,6 +65,12 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// Whether it is of this kind.
+    pub fn is(&self, kind: &str) -> bool {
+        let found = self.body.get("type").and_then(Value::as_str);
+        found.and_then(|found| found.strip_prefix("urn:command-center:problem:")) == Some(kind)
+    }
+
     fn of(status: StatusCode, body: &Value) -> Option<Problem> {
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let fields = body.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::apply::{plan_moved, told_dismissed};
+use super::apply::{ask_by_digest, told_dismissed};
 use super::client::Request;
 use super::{CliError, Exit, Global, out};
 use crate::app::views::{HoldView, HoldsAnswer};
@@ -41,22 +41,13 @@ enum HoldsCommand {
 }
 
 pub(super) async fn holds(args: HoldsArgs, global: &Global) -> Result<Exit, CliError> {
-    let client = global.client()?;
     let (request, decides) = match args.command {
         None | Some(HoldsCommand::List) => (Request::get("/ops/holds"), false),
         Some(HoldsCommand::Dismiss { digest, reason }) => {
             (Request::post("/ops/holds/dismiss", json!({"digest": digest, "reason": reason})), true)
         }
     };
-    let (answer, raw): (HoldsAnswer, _) = match client.ask(request).await {
-        Err(error) => return plan_moved(error, global),
-        Ok(answered) => answered,
-    };
-    if global.json() {
-        out::json(&raw);
-    } else {
-        show(&answer);
-    }
+    let Some(answer) = ask_by_digest(request, show, global).await? else { return Ok(Exit::No) };
     Ok(Exit::yes(decides || answer.holds.is_empty() || answer.dismissed.is_some()))
 }
 

@@ -179,7 +179,14 @@ pub struct Applied {
     pub rows: Vec<i64>,
     /// Sequence numbers of the audit entries, in order.
     pub seqs: Vec<i64>,
-    pub intent: Option<i64>,
+    /// One per intent.
+    pub promised: Vec<Promised>,
+}
+
+/// An intent that the store has taken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promised {
+    pub intent: i64,
     /// The key of the commit that is due, where there is to be one.
     pub commit: Option<i64>,
 }
@@ -369,9 +376,9 @@ pub struct StoreFacts {
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
 pub trait Store: Send + Sync {
-    /// Applies all changes, their audit entries and the intent, or none of it. A change that brings
+    /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
-    fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
+    fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
     /// Appends audit entries that go with no change.
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
     /// Takes slots; the answer has a run per claim, or `None` where the slot was taken before.

@@ -83,9 +83,13 @@ pub(super) fn new_action_id() -> String {
 }
 
 impl App {
-    /// Makes the plans durable together with `intent`, then true in memory. With an error nothing
+    /// Makes the plans durable together with the intents, then true in memory. With an error nothing
     /// has changed.
-    pub(super) async fn carry_out(&self, planned: Vec<Planned>, intent: Option<Intent>) -> StoreResult<Applied> {
+    pub(super) async fn carry_out(
+        &self,
+        planned: Vec<Planned>,
+        intents: impl IntoIterator<Item = Intent>,
+    ) -> StoreResult<Applied> {
         if planned.is_empty() {
             return Ok(Applied::default());
         }
@@ -95,7 +99,7 @@ impl App {
         let operations: Vec<&'static str> = steps.map(|step| operation_of(step.action)).collect();
         let seen = self.note_drift(&planned, now);
         let changes = planned.into_iter().map(|plan| change(plan, &seen)).collect();
-        let applied = self.store.apply(changes, intent, now).await?;
+        let applied = self.store.apply(changes, intents.into_iter().collect(), now).await?;
         self.remember(&memos, &applied);
         for operation in operations {
             self.metrics.event(operation, "info");

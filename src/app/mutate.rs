@@ -12,8 +12,8 @@ use super::reading::stamp;
 use super::reconcile::Tally;
 use super::replace::Replacement;
 use super::views::{MutationAnswer, ScheduleStatus};
-use crate::adapters::source::{FileStat, SourceError, Swap};
-use crate::adapters::store::{Applied, Intent, ScheduleRow, StoreError};
+use crate::adapters::source::{FileStat, Files, SourceError, Swap};
+use crate::adapters::store::{Intent, Promised, ScheduleRow, StoreError};
 use crate::core::audit::operation;
 use crate::core::desired::{self, Defaults};
 use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
@@ -64,16 +64,41 @@ pub(super) struct Base {
     stat: Option<FileStat>,
 }
 
+impl Base {
+    /// Puts `content` in the place of what was read, if that is still there.
+    pub fn exchange(&self, files: &dyn Files, id: &ScheduleId, content: Option<&[u8]>) -> Result<Swap, SourceError> {
+        files.swap_seen(id, self.digest.as_ref(), self.stat.as_ref(), content)
+    }
+}
+
 /// The edit worked out: the file's new bytes and what they mean; `None` deletes.
 pub(super) struct Outcome {
     pub content: Option<Vec<u8>>,
     pub spec: Option<ScheduleSpec>,
 }
 
+/// An edit that is worked out, allowed and planned; nothing is changed yet.
+pub(super) struct Prepared {
+    /// The file's new bytes.
+    pub content: Option<Vec<u8>>,
+    pub row: Option<ScheduleRow>,
+    pub planned: Planned,
+}
+
+/// A change that is durable and whose file is to follow.
+pub(super) struct Committed {
+    pub content: Option<Vec<u8>>,
+    /// The row as it was before.
+    pub row: Option<ScheduleRow>,
+    /// Of its audit entries.
+    pub seqs: Vec<i64>,
+    pub promised: Option<Promised>,
+}
+
 /// How often a change is made again on top of what an editor saved at the same moment.
 const TRIES: usize = 4;
 
-fn outrun(id: &ScheduleId) -> String {
+pub(super) fn outrun(id: &ScheduleId) -> String {
     format!("{} was changed by somebody else at the same moment; their version stays", id.file())
 }
 
@@ -92,19 +117,48 @@ impl App {
         let _shared = self.gate.read().await;
         let _lane = self.lanes.enter(&mutation.id).await;
         self.check_not_owed(&mutation.id).await?;
-        let mut first: Option<Base> = None;
+        self.try_until_done(&mutation, None, &action_id).await
+    }
+
+    /// Makes a mutation on the file as it is, and again when an editor was quicker. `first` is what the
+    /// file held when a try before this one was made. The caller holds the gate.
+    pub(super) async fn try_until_done(
+        &self,
+        mutation: &Mutation,
+        mut first: Option<Base>,
+        action_id: &str,
+    ) -> Result<MutationAnswer, AppError> {
         for _ in 0..TRIES {
             let base = self.read_base(&mutation.id)?;
-            self.check_precondition(&mutation, &base).await?;
+            self.check_precondition(mutation, &base).await?;
             if let Some(first) = &first {
-                check_together(&mutation, first, &base, &self.defaults())?;
+                check_together(mutation, first, &base, &self.defaults())?;
             }
-            if let Some(answer) = self.attempt(&mutation, &base, &action_id).await? {
+            if let Some(answer) = self.attempt(mutation, &base, action_id).await? {
                 return Ok(answer);
             }
             first.get_or_insert(base);
         }
         Err(AppError::Conflict { detail: outrun(&mutation.id), suggestion: None })
+    }
+
+    /// Works an edit out; `None` when everything is so already.
+    pub(super) async fn prepare(
+        &self,
+        mutation: &Mutation,
+        base: &Base,
+        action_id: &str,
+    ) -> Result<Option<Prepared>, AppError> {
+        let row = self.settled_row(&mutation.id, base).await?;
+        let defaults = self.defaults();
+        let outcome = work_out(mutation, base, &defaults)?;
+        check_end(mutation, &outcome, self.clock.now())?;
+        check_access(mutation, base, row.as_ref(), outcome.spec.as_ref(), &defaults)?;
+        if outcome.content == base.content && base.content.is_some() {
+            return Ok(None);
+        }
+        let planned = self.plan_mutation(mutation, &outcome, row.as_ref(), action_id);
+        Ok(Some(Prepared { content: outcome.content, row, planned }))
     }
 
     /// One try of a mutation on the file as it was read. `None` when somebody else was quicker; what
@@ -115,36 +169,41 @@ impl App {
         base: &Base,
         action_id: &str,
     ) -> Result<Option<MutationAnswer>, AppError> {
-        let row = self.settled_row(&mutation.id, base).await?;
-        let defaults = self.defaults();
-        let outcome = work_out(mutation, base, &defaults)?;
-        check_end(mutation, &outcome, self.clock.now())?;
-        check_access(mutation, base, row.as_ref(), outcome.spec.as_ref(), &defaults)?;
-        if outcome.content == base.content && base.content.is_some() {
+        let Some(Prepared { content, row, planned }) = self.prepare(mutation, base, action_id).await? else {
             let status = self.status_of(&mutation.id).await?;
             return Ok(Some(answer(&mutation.id, status, action_id.to_owned(), Vec::new())));
-        }
-        let planned = self.plan_mutation(mutation, &outcome, row.as_ref(), action_id);
+        };
         let steps = planned.steps.clone();
         let after = row_after(&planned.effect, row.as_ref());
-        let commit = self.commit_note(&planned);
-        let intent = Intent { id: mutation.id.clone(), base: base.digest, content: outcome.content.clone(), commit };
+        let intent = self.intent(&planned, base, content.clone());
         let applied = self.carry_out(vec![planned], Some(intent)).await?;
         #[cfg(test)]
         self.before_exchange.run();
-        if !self.put_file(mutation, base, &outcome, row, &applied).await? {
+        let promised = applied.promised.first().copied();
+        let committed = Committed { content, row, seqs: applied.seqs.clone(), promised };
+        if !self.put_file(&mutation.id, base, committed).await? {
             return Ok(None);
         }
-        self.commit_is_due(applied.commit);
-        for step in &steps {
-            self.metrics.local_action(mutation.id.tenant.as_str(), action_name(step.action));
-        }
+        self.is_done(&mutation.id, &steps, promised);
         let status = after.and_then(|row| self.status_from(&mutation.id, row));
         Ok(Some(answer(&mutation.id, status, action_id.to_owned(), applied.seqs)))
     }
 
+    /// What is promised of a planned edit.
+    pub(super) fn intent(&self, planned: &Planned, base: &Base, content: Option<Vec<u8>>) -> Intent {
+        Intent { id: planned.id.clone(), base: base.digest, content, commit: self.commit_note(planned) }
+    }
+
+    /// A change is in its file: counts it, and has it committed.
+    pub(super) fn is_done(&self, id: &ScheduleId, steps: &[Step], promised: Option<Promised>) {
+        self.commit_is_due(promised.and_then(|promised| promised.commit));
+        for step in steps {
+            self.metrics.local_action(id.tenant.as_str(), action_name(step.action));
+        }
+    }
+
     /// Gives git five seconds to finish what it is doing.
-    async fn wait_for_git(&self) -> Result<(), AppError> {
+    pub(super) async fn wait_for_git(&self) -> Result<(), AppError> {
         for _ in 0..50 {
             if self.git_at_work().is_none() {
                 return Ok(());
@@ -157,7 +216,7 @@ impl App {
     }
 
     /// A file that still lacks an edit promised before cannot take another.
-    async fn check_not_owed(&self, id: &ScheduleId) -> Result<(), AppError> {
+    pub(super) async fn check_not_owed(&self, id: &ScheduleId) -> Result<(), AppError> {
         if self.promises.is_owed(id) {
             self.keep_promises().await;
         }
@@ -169,7 +228,7 @@ impl App {
         Err(AppError::Busy { detail, retry_after_sec: 5 })
     }
 
-    fn read_base(&self, id: &ScheduleId) -> Result<Base, AppError> {
+    pub(super) fn read_base(&self, id: &ScheduleId) -> Result<Base, AppError> {
         let (stat, content) = match self.source.read(id) {
             Ok(found) => found.unzip(),
             Err(error @ SourceError::TooLarge { .. }) => {
@@ -245,27 +304,29 @@ impl App {
 
     /// Exchanges the file. When somebody else was quicker, theirs stays, the change is taken back and
     /// the answer is false.
-    async fn put_file(
+    async fn put_file(&self, id: &ScheduleId, base: &Base, committed: Committed) -> Result<bool, AppError> {
+        let swapped = base.exchange(&*self.source, id, committed.content.as_deref());
+        self.after_exchange(id, swapped, committed).await
+    }
+
+    /// What follows from a file's exchange; see `put_file`.
+    pub(super) async fn after_exchange(
         &self,
-        mutation: &Mutation,
-        base: &Base,
-        outcome: &Outcome,
-        row: Option<ScheduleRow>,
-        applied: &Applied,
+        id: &ScheduleId,
+        swapped: Result<Swap, SourceError>,
+        committed: Committed,
     ) -> Result<bool, AppError> {
-        let id = &mutation.id;
-        let swapped = self.source.swap_seen(id, base.digest.as_ref(), base.stat.as_ref(), outcome.content.as_deref());
         match swapped {
             Ok(Swap::Done(stat)) => {
-                self.file_is_in_place(id, applied.intent, stat);
+                self.file_is_in_place(id, committed.promised.map(|promised| promised.intent), stat);
                 Ok(true)
             }
             Ok(Swap::Moved(_)) => {
-                self.take_back(id, row, applied, &outrun(id)).await?;
+                self.take_back(id, committed, &outrun(id)).await?;
                 Ok(false)
             }
             Err(error) => {
-                self.take_back(id, row, applied, &error.to_string()).await?;
+                self.take_back(id, committed, &error.to_string()).await?;
                 Err(error.into())
             }
         }
@@ -284,19 +345,14 @@ impl App {
     }
 
     /// Undoes a change whose file could not be written: the row as it was, and an entry that says so.
-    async fn take_back(
-        &self,
-        id: &ScheduleId,
-        row: Option<ScheduleRow>,
-        applied: &Applied,
-        why: &str,
-    ) -> Result<(), AppError> {
+    async fn take_back(&self, id: &ScheduleId, committed: Committed, why: &str) -> Result<(), AppError> {
+        let Committed { row, seqs, promised, .. } = committed;
         let effect = match row.and_then(|row| Some((row.spec.spec()?, row))) {
             Some((spec, row)) => Effect::put(Some(row.row), &spec, row.content, row.digest, row.basis, 0, row.next_due),
             None => Effect::Delete,
         };
         let action_id = new_action_id();
-        let detail = json!({"taken_back": applied.seqs, "reason": why, "file": id.file()});
+        let detail = json!({"taken_back": seqs, "reason": why, "file": id.file()});
         let entry = draft(Some(id), operation::WRITE_DISPLACED, &command_center(), &action_id, detail);
         let undo = Planned {
             id: id.clone(),
@@ -308,11 +364,11 @@ impl App {
         };
         self.pass_wanted.notify_one();
         // First of all: what is taken back must not be replayed after a crash.
-        let forgotten = match applied.intent {
-            Some(intent) => self.store.forget_intents(vec![intent]).await,
+        let forgotten = match promised {
+            Some(promised) => self.store.forget_intents(vec![promised.intent]).await,
             None => Ok(()),
         };
-        let uncommitted = match applied.commit {
+        let uncommitted = match promised.and_then(|promised| promised.commit) {
             Some(commit) => self.store.forget_commits(vec![commit]).await,
             None => Ok(()),
         };

@@ -139,7 +139,7 @@ fn claim(name: &str, nominal: Millis) -> Claim {
 }
 
 async fn apply(store: &SharedStore, changes: Vec<Change>) -> Applied {
-    store.apply(changes, None, NOW).await.unwrap()
+    store.apply(changes, Vec::new(), NOW).await.unwrap()
 }
 
 /// Applies one put and gives the row's key.

@@ -212,8 +212,8 @@ fn failed(operation: &'static str, error: &rusqlite::Error) -> StoreError {
 }
 
 impl Store for SqliteStore {
-    fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied> {
-        self.writer.submit(Lane::Mutation, "apply changes", move |work| write::apply(work, changes, intent, now))
+    fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied> {
+        self.writer.submit(Lane::Mutation, "apply changes", move |work| write::apply(work, changes, intents, now))
     }
 
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>> {

@@ -56,7 +56,7 @@ async fn a_promise_is_kept_whichever_version_a_power_cut_leaves() {
         assert_eq!(world.app.store.intents().await.unwrap(), vec![]);
         // The same promises once more, for the next version.
         for (_, intent) in intents {
-            world.app.store.apply(Vec::new(), Some(intent), START).await.unwrap();
+            world.app.store.apply(Vec::new(), vec![intent], START).await.unwrap();
         }
     }
 }

@@ -8,11 +8,11 @@ pub async fn entries_stand_and_fall_with_their_change(site: &impl Site) {
     let store = site.open();
     let taken = add(&store, "noop/taken", None).await;
     let group = |name| vec![Change { audit: vec![draft(name), draft(name)], ..put(name, 300, None) }];
-    assert_eq!(store.apply(group("noop/a"), None, NOW).await.unwrap().seqs, [1, 2]);
+    assert_eq!(store.apply(group("noop/a"), Vec::new(), NOW).await.unwrap().seqs, [1, 2]);
     let mut bad = group("noop/b");
     bad.push(impossible("noop/c", taken));
-    store.apply(bad, None, NOW).await.unwrap_err();
-    assert_eq!(store.apply(group("noop/d"), None, NOW).await.unwrap().seqs, [3, 4], "what failed leaves no gap");
+    store.apply(bad, Vec::new(), NOW).await.unwrap_err();
+    assert_eq!(store.apply(group("noop/d"), Vec::new(), NOW).await.unwrap().seqs, [3, 4], "what failed leaves no gap");
     assert_eq!(store.append(vec![draft("noop/e")], NOW + 1).await.unwrap(), [5]);
     assert_whole(&store, 5).await;
     let log = gather(store.audit_log()).await;

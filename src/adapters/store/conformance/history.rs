@@ -23,12 +23,12 @@ async fn lines(store: &SharedStore, query: RevisionQuery) -> Vec<String> {
 
 async fn set(store: &SharedStore, name: &str, interval_sec: u32, action_id: &str, after: Millis) {
     let change = Change { by: author(action_id), ..put(name, interval_sec, None) };
-    store.apply(vec![change], None, NOW + after).await.unwrap();
+    store.apply(vec![change], Vec::new(), NOW + after).await.unwrap();
 }
 
 async fn delete(store: &SharedStore, name: &str, action_id: &str, after: Millis) {
     let change = Change { by: author(action_id), ..change(name, ChangeKind::Delete) };
-    store.apply(vec![change], None, NOW + after).await.unwrap();
+    store.apply(vec![change], Vec::new(), NOW + after).await.unwrap();
 }
 
 pub async fn every_content_is_a_revision_once(site: &impl Site) {
@@ -87,7 +87,7 @@ pub async fn a_refused_change_leaves_no_revision(site: &impl Site) {
     let store = site.open();
     let taken = add(&store, "noop/taken", None).await;
     let group = vec![put("noop/a", 5, None), impossible("noop/b", taken)];
-    store.apply(group, None, NOW).await.unwrap_err();
+    store.apply(group, Vec::new(), NOW).await.unwrap_err();
     assert!(lines(&store, query("noop/a")).await.is_empty());
     assert_eq!(lines(&store, query("noop/taken")).await.len(), 1);
 }

@@ -68,7 +68,7 @@ pub async fn a_closed_store_answers_stopped(site: &impl Site) {
     let stopped = |error: StoreError| assert!(matches!(error, StoreError::Stopped), "{error}");
     stopped(store.append(vec![draft("noop/a")], NOW).await.unwrap_err());
     stopped(store.claim(vec![claim("noop/a", NOW)], NOW).await.unwrap_err());
-    stopped(store.apply(vec![put("noop/a", 1, None)], None, NOW).await.unwrap_err());
+    stopped(store.apply(vec![put("noop/a", 1, None)], Vec::new(), NOW).await.unwrap_err());
     stopped(store.changed_by_others().await.unwrap_err());
     stopped(store.schedule(id("noop/a")).await.unwrap_err());
     stopped(store.audit_head().await.unwrap_err());

@@ -111,7 +111,7 @@ impl Model {
             Call::Refused { name } => {
                 if let Some(taken) = self.rows.values().next().map(|row| row.key) {
                     let group = vec![put(NAMES[name], 99, Some(99)), impossible("noop/new", taken)];
-                    store.apply(group, None, NOW).await.unwrap_err();
+                    store.apply(group, Vec::new(), NOW).await.unwrap_err();
                 }
             }
             Call::Claim { name, nominal, to, told } => self.claim(store, NAMES[name], nominal, to, told).await,

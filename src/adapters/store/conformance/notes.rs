@@ -64,7 +64,7 @@ pub async fn intents_stand_in_order_until_forgotten(site: &impl Site) {
     ];
     let mut keys = Vec::new();
     for intent in &intents {
-        keys.push(store.apply(Vec::new(), Some(intent.clone()), NOW).await.unwrap().intent.unwrap());
+        keys.push(store.apply(Vec::new(), vec![intent.clone()], NOW).await.unwrap().promised[0].intent);
     }
     assert!(keys.is_sorted_by(|a, b| a < b));
     store.close();
@@ -73,7 +73,7 @@ pub async fn intents_stand_in_order_until_forgotten(site: &impl Site) {
     assert_eq!(store.intents().await.unwrap(), expect);
     store.forget_intents(vec![keys[0], keys[2], keys[2] + 100]).await.unwrap();
     assert_eq!(store.intents().await.unwrap(), expect[1..2]);
-    let next = store.apply(Vec::new(), Some(intents[0].clone()), NOW).await.unwrap().intent.unwrap();
+    let next = store.apply(Vec::new(), vec![intents[0].clone()], NOW).await.unwrap().promised[0].intent;
     assert!(next > keys[2], "a forgotten intent's key is not given again");
 }
 
@@ -88,10 +88,10 @@ pub async fn commits_stand_in_order_until_forgotten(site: &impl Site) {
     };
     let mut keys = Vec::new();
     for n in 1..=3 {
-        keys.extend(store.apply(Vec::new(), Some(intent(n)), NOW + n).await.unwrap().commit);
+        keys.extend(store.apply(Vec::new(), vec![intent(n)], NOW + n).await.unwrap().promised[0].commit);
     }
     let plain = Intent { commit: None, ..intent(1) };
-    assert_eq!(store.apply(Vec::new(), Some(plain), NOW).await.unwrap().commit, None);
+    assert_eq!(store.apply(Vec::new(), vec![plain], NOW).await.unwrap().promised[0].commit, None);
     assert_eq!(store.noted_commit().await.unwrap(), None);
     store.note_commit("c1".into()).await.unwrap();
     store.note_commit("c2".into()).await.unwrap();

@@ -108,19 +108,21 @@ pub async fn changes_apply_together_or_not_at_all(site: &impl Site) {
     let store = site.open();
     let taken = add(&store, "noop/taken", None).await;
     let good = Change { audit: vec![draft("noop/a")], ..put("noop/a", 300, None) };
-    let intent = Intent { id: id("noop/a"), base: None, content: Some(b"x".to_vec()), commit: None };
+    let intent = |name: &str| Intent { id: id(name), base: None, content: Some(b"x".to_vec()), commit: None };
+    let intents = vec![intent("noop/a"), intent("noop/b")];
     let delete = change("noop/taken", ChangeKind::Delete);
     let group = vec![good.clone(), delete, put("noop/c", 1, None), impossible("noop/d", taken + 2)];
-    let refused = store.apply(group, Some(intent.clone()), NOW).await;
+    let refused = store.apply(group, intents.clone(), NOW).await;
     assert!(matches!(refused, Err(StoreError::Failed { .. })), "{refused:?}");
     let names: Vec<_> = gather(store.fleet()).await.into_iter().map(|row| row.tenant).collect();
     assert_eq!(names, ["taken"]);
     assert!(store.intents().await.unwrap().is_empty());
     assert_whole(&store, 0).await;
 
-    let applied = store.apply(vec![good, change("noop/b", ChangeKind::Note)], Some(intent.clone()), NOW).await.unwrap();
+    let applied = store.apply(vec![good, change("noop/b", ChangeKind::Note)], intents.clone(), NOW).await.unwrap();
     assert_eq!((applied.rows.len(), applied.rows[1], &*applied.seqs), (2, 0, &[1][..]));
-    assert_eq!(store.intents().await.unwrap(), [(applied.intent.unwrap(), intent)]);
+    let promised = applied.promised.iter().map(|promised| promised.intent).zip(intents).collect::<Vec<_>>();
+    assert_eq!((promised.len(), store.intents().await.unwrap()), (2, promised));
 }
 
 /// Groups that commit together still fail alone.
@@ -134,7 +136,7 @@ pub async fn a_failure_undoes_only_itself(site: &impl Site) {
             group.push(impossible("noop/x", taken));
         }
         let store = store.clone();
-        tokio::spawn(async move { store.apply(group, None, NOW).await })
+        tokio::spawn(async move { store.apply(group, Vec::new(), NOW).await })
     });
     for (n, task) in all.collect::<Vec<_>>().into_iter().enumerate() {
         assert_eq!(task.await.unwrap().is_err(), n % 3 == 0, "{n}");

@@ -189,8 +189,8 @@ fn past_state(tables: &Tables, id: &ScheduleId, all: &[Revision], at: Millis) ->
 }
 
 impl Store for MemoryStore {
-    fn apply(&self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreFuture<'_, Applied> {
-        self.write("apply changes", move |tables| tables.apply(changes, intent, now))
+    fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied> {
+        self.write("apply changes", move |tables| tables.apply(changes, intents, now))
     }
 
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>> {

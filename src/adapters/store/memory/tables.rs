@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::{
     ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, CommitDue, Completion,
-    Dismissal, Hold, Intent, LastRun, Problem, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
+    Dismissal, Hold, Intent, LastRun, Problem, Promised, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
 };
 use super::failed;
 use crate::adapters::connectors::Page;
@@ -77,7 +77,7 @@ impl Tables {
         self.schedules.iter().find(|(_, row)| row.id == *id).map(|(key, row)| (*key, row))
     }
 
-    pub fn apply(&mut self, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> StoreResult<Applied> {
+    pub fn apply(&mut self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreResult<Applied> {
         let before = (self.schedules.clone(), self.timers.clone(), self.audit.len(), self.head);
         let mut applied = Applied::default();
         let mut revised = Vec::new();
@@ -111,15 +111,15 @@ impl Tables {
             }
             applied.seqs.extend(self.append(change.audit, now));
         }
-        if let Some(intent) = intent {
+        for intent in intents {
             self.last_intent += 1;
-            if intent.commit.is_some() {
-                let due = CommitDue { key: self.last_intent, at: now, intent: intent.clone() };
-                self.commits.insert(self.last_intent, due);
-                applied.commit = Some(self.last_intent);
+            let key = self.last_intent;
+            let commit = intent.commit.is_some().then_some(key);
+            if commit.is_some() {
+                self.commits.insert(key, CommitDue { key, at: now, intent: intent.clone() });
             }
-            self.intents.insert(self.last_intent, intent);
-            applied.intent = Some(self.last_intent);
+            self.intents.insert(key, intent);
+            applied.promised.push(Promised { intent: key, commit });
         }
         Ok(applied)
     }

@@ -6,13 +6,13 @@ use super::history;
 use super::writer::Work;
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
-    ANSWER_TTL_MS, Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Put,
-    Remembered,
+    ANSWER_TTL_MS, Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Promised,
+    Put, Remembered,
 };
 use crate::core::audit::Draft;
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
 
-pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<Intent>, now: Millis) -> Result<Applied> {
+pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> Result<Applied> {
     let mut applied = Applied::default();
     for change in changes {
         applied.rows.push(match change.kind {
@@ -31,8 +31,8 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
         });
         applied.seqs.extend(work.append(change.audit, now)?);
     }
-    if let Some(intent) = intent {
-        applied.commit = match &intent.commit {
+    for intent in intents {
+        let commit = match &intent.commit {
             Some(note) => Some(super::git::add_commit(work, &intent, note, now)?),
             None => None,
         };
@@ -48,7 +48,7 @@ pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intent: Option<In
                 now,
             ),
         )?;
-        applied.intent = Some(key);
+        applied.promised.push(Promised { intent: key, commit });
     }
     Ok(applied)
 }

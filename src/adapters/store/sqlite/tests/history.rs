@@ -32,7 +32,7 @@ async fn history_begins_with_what_runs_when_the_store_is_upgraded() {
     let id: ScheduleId = "noop/a".parse().unwrap();
     let by = Author { source: Source::Ui, actor: "zoe".into(), action_id: "0190".into() };
     let change = Change { id: id.clone(), kind: ChangeKind::Put(Box::new(put)), by, audit: Vec::new() };
-    store.apply(vec![change], None, 9).await.unwrap();
+    store.apply(vec![change], Vec::new(), 9).await.unwrap();
     let query = RevisionQuery { id, before: None, until: None, digest_prefix: None, limit: 9, with_content: true };
     let found = store.revisions(query).await.unwrap();
     assert_eq!((found[1].number, found[1].at, found[1].action_id.as_str()), (1, 7, ""));
@@ -46,7 +46,7 @@ async fn history_begins_with_what_runs_when_the_store_is_upgraded() {
 async fn a_content_damaged_by_hand_is_not_given_out() {
     let place = Place::new();
     let store = SqliteStore::open(&place.path()).unwrap();
-    store.apply(vec![put("noop/a")], None, 1).await.unwrap();
+    store.apply(vec![put("noop/a")], Vec::new(), 1).await.unwrap();
     place.shell().execute_batch("UPDATE schedules SET content = x'00'").unwrap();
     let id: ScheduleId = "noop/a".parse().unwrap();
     let query = RevisionQuery { id, before: None, until: None, digest_prefix: None, limit: 9, with_content: true };

@@ -117,7 +117,7 @@ async fn a_row_damaged_by_hand_shows_as_changed_and_hides_no_other() {
     for damage in damages {
         let place = Place::new();
         let store = SqliteStore::open(&place.path()).unwrap();
-        store.apply(vec![put("noop/a"), put("noop/b")], None, 1).await.unwrap();
+        store.apply(vec![put("noop/a"), put("noop/b")], Vec::new(), 1).await.unwrap();
         let damaging = format!("UPDATE schedules SET {damage} WHERE tenant = 'a'; UPDATE timers SET failures = 'x'");
         place.shell().execute_batch(&damaging).unwrap();
         let fleet = store.fleet().recv().await.unwrap().unwrap();

@@ -7,7 +7,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::Clock;
-use crate::core::model::{Connector, ImportStats, Millis, Resource, ScheduleId};
+use crate::adapters::secrets::Secrets;
+use crate::core::model::{Connection, Connector, ImportStats, Millis, Resource, ScheduleId};
 
 pub mod acculynx;
 pub mod noop;
@@ -32,14 +33,19 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Everything one import may use. Secrets are resolved; nothing else is read from the world but the source.
+/// Everything one import may use. Nothing else is read from the world but the source.
 pub struct ImportContext {
     pub id: ScheduleId,
     pub run_id: i64,
     pub nominal: Millis,
-    /// The source's address without a trailing slash.
+    /// AccuLynx: its address without a trailing slash, the server's default filled in; empty for others.
     pub base_url: String,
+    /// AccuLynx: its key, resolved; empty for others.
     pub api_key: Secret,
+    /// The connection as the schedule has it; each connector reads its own keys.
+    pub connection: Connection,
+    /// Resolves what the connection refers to.
+    pub secrets: Secrets,
     pub resources: Vec<Resource>,
     pub sink: Arc<dyn RecordSink>,
     pub clock: Clock,

@@ -1,7 +1,7 @@
 //! Resolves secret references at run time: an environment variable, or a file below the secrets
 //! directory. What goes wrong is told by name, never by value.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::connectors::Secret;
 use crate::core::model::{EnvSecret, FileSecret, ScheduleId, ScheduleSpec, SecretRef};
@@ -14,24 +14,38 @@ pub struct ConnectorDefaults {
     pub api_key: Option<Secret>,
 }
 
+/// Resolves references when a run needs what they name, so that a secret that was replaced is the new one.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Where `{ file: NAME }` is looked up; without it there are none.
+    pub folder: Option<PathBuf>,
+}
+
+impl Secrets {
+    /// The secret that a reference names; the message says which one is missing, never a value.
+    pub fn resolve(&self, reference: &SecretRef) -> Result<Secret, String> {
+        resolve(reference, self.folder.as_deref())
+    }
+}
+
 /// Larger files are no API keys.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// The prefix of environment variables that schedules may name.
 pub const ENV_PREFIX: &str = "CC_SECRET_";
 
-/// Where to reach a schedule's source and with which key: the schedule's own, else the
+/// Where to reach a schedule's AccuLynx and with which key: the schedule's own, else the
 /// connector's defaults. The message says which key is missing.
 pub fn connection(
     spec: &ScheduleSpec,
     id: &ScheduleId,
     defaults: &ConnectorDefaults,
-    folder: Option<&Path>,
+    secrets: &Secrets,
 ) -> Result<(String, Secret), String> {
     let own = spec.connection.clone().unwrap_or_default();
     let base_url = own.base_url.or_else(|| defaults.base_url.clone()).ok_or_else(|| missing(id, "base_url"))?;
     let api_key = match (&own.api_key, &defaults.api_key) {
-        (Some(reference), _) => resolve(reference, folder)?,
+        (Some(reference), _) => secrets.resolve(reference)?,
         (None, Some(Secret(default))) => Secret(default.replace("{tenant}", id.tenant.as_str())),
         (None, None) => return Err(missing(id, "api_key")),
     };
@@ -83,10 +97,12 @@ mod tests {
     use crate::core::model::Connection;
 
     fn check(api_key: Option<SecretRef>, folder: &Path, defaults: &ConnectorDefaults) -> Result<String, String> {
-        let connection_of = Connection { base_url: Some("http://127.0.0.1:1/api/".into()), api_key };
+        let connection_of =
+            Connection { base_url: Some("http://127.0.0.1:1/api/".into()), api_key, ..Connection::default() };
         let spec = ScheduleSpec { connection: Some(connection_of), ..ScheduleSpec::default() };
         let id = "acculynx/peak".parse().unwrap();
-        connection(&spec, &id, defaults, Some(folder)).map(|(url, key)| format!("{url} {}", key.0))
+        let secrets = Secrets { folder: Some(folder.to_owned()) };
+        connection(&spec, &id, defaults, &secrets).map(|(url, key)| format!("{url} {}", key.0))
     }
 
     #[test]

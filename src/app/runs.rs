@@ -17,7 +17,7 @@ use super::views::RunNowAnswer;
 use crate::adapters::connectors::{
     ErrorClass, ImportContext, ImportFailure, ImportOutcome, Page, RecordSink, Secret, SinkError,
 };
-use crate::adapters::secrets;
+use crate::adapters::secrets::{self, Secrets};
 use crate::adapters::store::{Claim, Claimed, Completion, SharedStore, Trigger};
 use crate::core::audit::operation;
 use crate::core::fleet::Slot;
@@ -195,17 +195,20 @@ impl App {
     /// What the import may use; secrets are resolved here, at run time.
     async fn import_context(&self, job: &Job) -> Result<ImportContext, ImportFailure> {
         let configuration = |message: String| ImportFailure { class: ErrorClass::Configuration, message };
+        let secrets = Secrets { folder: self.settings.secrets_dir.clone() };
+        let nowhere = || (String::new(), Secret(String::new()));
         let (spec, reach) = if job.id.connector == Connector::Noop {
-            (ScheduleSpec::default(), (String::new(), Secret(String::new())))
+            (ScheduleSpec::default(), nowhere())
         } else {
             let row = self.store.schedule(job.id.clone()).await;
             let row = row.map_err(|e| ImportFailure { class: ErrorClass::Store, message: e.to_string() })?;
             let spec = row.and_then(|row| row.spec.spec());
             let spec = spec.ok_or_else(|| configuration("the schedule was deleted before its run began".to_owned()))?;
-            let reach =
-                secrets::connection(&spec, &job.id, &self.settings.acculynx, self.settings.secrets_dir.as_deref())
-                    .map_err(configuration)?;
-            (spec, reach)
+            let reach = match job.id.connector {
+                Connector::Acculynx => secrets::connection(&spec, &job.id, &self.settings.acculynx, &secrets),
+                Connector::Noop => Ok(nowhere()),
+            };
+            (spec, reach.map_err(configuration)?)
         };
         Ok(ImportContext {
             id: job.id.clone(),
@@ -213,6 +216,8 @@ impl App {
             nominal: job.nominal,
             base_url: reach.0,
             api_key: reach.1,
+            connection: spec.connection.unwrap_or_default(),
+            secrets,
             resources: spec.resources,
             sink: Arc::new(StoreSink { store: self.store.clone(), id: job.id.clone(), clock: self.clock.clone() }),
             clock: self.clock.clone(),

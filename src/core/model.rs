@@ -1,12 +1,16 @@
 //! The nouns: schedules and their names, what a run counted, who asked.
 //! Plain values; every other room speaks in these.
 
+mod resource;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use resource::{BadResource, Resource};
 
 /// Milliseconds since the Unix epoch, UTC. Signed, so that differences are plain arithmetic.
 pub type Millis = i64;
@@ -32,12 +36,19 @@ impl Connector {
         }
     }
 
+    /// The resources there are, in the order in which they are imported; `None` where a schedule's file names
+    /// its own.
+    pub fn resources(self) -> Option<&'static [Resource]> {
+        static ACCULYNX: [Resource; 2] = [Resource::JOBS, Resource::CONTACTS];
+        match self {
+            Connector::Acculynx => Some(&ACCULYNX),
+            Connector::Noop => Some(&[]),
+        }
+    }
+
     /// The resources a schedule imports when its file names none.
     pub fn default_resources(self) -> &'static [Resource] {
-        match self {
-            Connector::Acculynx => &[Resource::Jobs, Resource::Contacts],
-            Connector::Noop => &[],
-        }
+        self.resources().unwrap_or_default()
     }
 }
 
@@ -166,25 +177,6 @@ impl FromStr for ScheduleId {
             connector: connector.parse().map_err(|e: UnknownConnector| e.to_string())?,
             tenant: tenant.parse().map_err(|e: BadTenant| e.to_string())?,
         })
-    }
-}
-
-/// What an import reads from its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Resource {
-    Jobs,
-    Contacts,
-}
-
-impl Resource {
-    pub const ALL: [Resource; 2] = [Resource::Jobs, Resource::Contacts];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Resource::Jobs => "jobs",
-            Resource::Contacts => "contacts",
-        }
     }
 }
 

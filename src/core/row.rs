@@ -131,4 +131,16 @@ mod tests {
         assert_ne!(row.fingerprint(), until.fingerprint());
         assert_eq!(until.spec().unwrap().pause_end(), Some(5));
     }
+
+    #[test]
+    fn rows_of_existing_databases_keep_their_fingerprint() {
+        let text = b"interval_sec: 5\nresources: [contacts, jobs]\n\
+            connection: { api_key: { env: CC_SECRET_X }, base_url: 'https://x.example' }\n";
+        let id = "acculynx/a".parse().unwrap();
+        let spec = crate::core::desired::parse(&id, text, crate::core::desired::Defaults::NONE).spec.unwrap();
+        assert_eq!(
+            RowSpec::of(&spec).rest,
+            r#"{"connection":{"base_url":"https://x.example","api_key":{"env":"CC_SECRET_X"}},"resources":["jobs","contacts"]}"#
+        );
+    }
 }

@@ -245,7 +245,7 @@ impl Store for SqliteStore {
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {
-        self.answer_now("read a bookmark", |connection| read::bookmark(connection, &id, resource))
+        self.answer_now("read a bookmark", |connection| read::bookmark(connection, &id, &resource))
     }
 
     fn put_problem(&self, problem: Problem, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::connection::connection;
+use super::connection::{connection, keys_of};
 use super::finding::{Finding, Mark, Path, nearest, shown};
 use super::moment::{Written, moment};
 use super::tree::{Entry, Node, Value};
@@ -178,8 +178,9 @@ impl Checker {
         if spec.resources.is_empty() {
             spec.resources = self.connector.default_resources().to_vec();
         }
-        spec.resources.sort_unstable();
-        spec.resources.dedup();
+        if let Some(declared) = self.connector.resources() {
+            spec.resources.sort_by_key(|resource| declared.iter().position(|known| known == resource));
+        }
     }
 
     /// A key that says more of a pause while there is none.
@@ -322,16 +323,20 @@ impl Checker {
             Value::Null => return,
             Value::Map(entries) if entries.is_empty() => return,
             Value::Map(entries) => entries,
-            _ => return self.mismatch(node, path, "a mapping", "put base_url and api_key below it"),
+            _ => {
+                let keys = keys_of(self.connector);
+                let hint = format!("put {} below it", keys.join(" and "));
+                return self.mismatch(node, path, "a mapping", if keys.is_empty() { "remove it" } else { &hint });
+            }
         };
-        if self.connector == Connector::Noop {
-            return self.not_for_noop(entry.at, path, "connection");
+        if keys_of(self.connector).is_empty() {
+            return self.not_for_connector(entry.at, path, "connection");
         }
-        spec.connection = Some(connection(self, entries, path)).filter(|c| *c != Default::default());
+        spec.connection = Some(connection(self, self.connector, entries, path)).filter(|c| *c != Default::default());
     }
 
-    fn not_for_noop(&mut self, at: Mark, path: &Path<'_>, key: &str) {
-        let message = format!("the noop connector takes no {key}");
+    fn not_for_connector(&mut self, at: Mark, path: &Path<'_>, key: &str) {
+        let message = format!("the {} connector takes no {key}", self.connector);
         self.out.push(Finding::error(at, "not-for-connector", path.pointer(), message).hint(format!("remove {key}")));
     }
 
@@ -348,17 +353,16 @@ impl Checker {
                 return Vec::new();
             }
         };
-        if self.connector == Connector::Noop {
-            self.not_for_noop(node.at, path, "resources");
+        if self.connector.resources().is_some_and(<[_]>::is_empty) {
+            self.not_for_connector(node.at, path, "resources");
             return Vec::new();
         }
-        let mut resources = Vec::with_capacity(items.len().min(Resource::ALL.len()));
+        let mut resources = Vec::with_capacity(items.len().min(8));
         for (index, item) in items.iter().enumerate() {
-            match &item.value {
-                Value::Text { text, .. } if resource(text).is_some() => {
-                    resources.extend(resource(text).filter(|r| !resources.contains(r)));
-                }
-                _ => self.bad_resource(item, path, index),
+            match resource(self.connector, item) {
+                Some(resource) if resources.contains(&resource) => {}
+                Some(resource) => resources.push(resource),
+                None => self.bad_resource(item, path, index),
             }
         }
         resources
@@ -367,15 +371,23 @@ impl Checker {
     fn bad_resource(&mut self, item: &Node<'_>, path: &Path<'_>, index: usize) {
         let index = index.to_string();
         let path = path.key(&index);
-        let names = Resource::ALL.map(Resource::as_str);
+        let known = self.connector.resources().unwrap_or_default();
+        let names = || known.iter().map(Resource::as_str);
         let (message, hint) = match &item.value {
+            Value::Text { text, .. } if known.is_empty() => {
+                let hint = "1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', starting with a letter or digit".to_owned();
+                (format!("\"{}\" is not a resource's name", shown(text)), Some(hint))
+            }
             Value::Text { text, .. } => {
-                let hint = nearest(text, names).map(|name| format!("did you mean \"{name}\"?"));
+                let hint = nearest(text, names()).map(|name| format!("did you mean \"{name}\"?"));
                 (format!("there is no resource \"{}\"", shown(text)), hint)
             }
             _ => (format!("a resource is a name, not a {}", kind(item)), None),
         };
-        let hint = hint.unwrap_or_else(|| format!("there are: {}", names.join(", ")));
+        let hint = hint.unwrap_or_else(|| match known {
+            [] => "write e.g. orders".to_owned(),
+            _ => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
+        });
         self.out.push(Finding::error(item.at, "unknown-resource", path.pointer(), message).hint(hint));
     }
 
@@ -445,6 +457,11 @@ impl Checker {
     }
 }
 
-fn resource(text: &str) -> Option<Resource> {
-    Resource::ALL.into_iter().find(|resource| resource.as_str() == text)
+/// The resource that an item names: one of the connector's, or any where files name their own.
+fn resource(connector: Connector, item: &Node<'_>) -> Option<Resource> {
+    let Value::Text { text, .. } = &item.value else { return None };
+    match connector.resources() {
+        Some(known) => known.iter().find(|resource| resource.as_str() == text).cloned(),
+        None => text.parse().ok(),
+    }
 }

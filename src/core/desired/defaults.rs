@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::check::{KEYS, check_defaults};
+use super::connection;
 use super::finding::{Finding, Mark};
 use super::parse::{diagnostics, text};
 use super::tree::{self, Entry, Loaded, Node, Value};
@@ -31,6 +32,8 @@ impl DefaultsFile {
         std::iter::once(DefaultsFile::Fleet).chain(Connector::ALL.into_iter().map(DefaultsFile::Of))
     }
 
+    /// The connector of which the fleet's `connection` and `resources` speak; others have files of their own.
+    const FLEETS_SOURCES: Connector = Connector::Acculynx;
     pub const FLEETS_NAME: &'static str = "defaults.yaml";
     pub const CONNECTORS_NAME: &'static str = "_defaults.yaml";
 
@@ -121,7 +124,7 @@ fn read(file: DefaultsFile, bytes: &[u8], findings: &mut Vec<Finding>) -> Option
     note_lines(&root, &mut lines);
     match file {
         // Nothing is farther than the fleet's, so that a `null` there is a value forgotten.
-        DefaultsFile::Fleet => check_defaults(Connector::Acculynx, &root, findings),
+        DefaultsFile::Fleet => check_defaults(DefaultsFile::FLEETS_SOURCES, &root, findings),
         DefaultsFile::Of(connector) => check_defaults(connector, &without_nulls(root), findings),
     }
     Some(Layer { file, values, lines })
@@ -132,7 +135,7 @@ fn without_nulls(mut root: Node<'_>) -> Node<'_> {
     let Value::Map(entries) = &mut root.value else { return root };
     entries.retain(|entry| !is_null(&entry.value) || !KEYS.contains(&entry.key.as_ref()));
     for entry in entries.iter_mut().filter(|entry| MAPS.contains(&entry.key.as_ref())) {
-        let is_known = |key: &str| entry.key != "connection" || matches!(key, "base_url" | "api_key");
+        let is_known = |key: &str| entry.key != "connection" || connection::is_known(key);
         if let Value::Map(inner) = &mut entry.value.value {
             inner.retain(|field| !is_null(&field.value) || !is_known(&field.key));
         }
@@ -198,8 +201,8 @@ impl Defaults {
             let mut values = Map::new();
             for layer in layers.iter().filter(|layer| layer.file.governs(connector)) {
                 overlay(&mut values, &layer.values);
-                if connector == Connector::Noop {
-                    // What the fleet's say of sources is not for a connector that has none.
+                if layer.file == DefaultsFile::Fleet && connector != DefaultsFile::FLEETS_SOURCES {
+                    // What the fleet's say of sources is not for connectors with other sources, or none.
                     values.retain(|key, _| !matches!(key.as_str(), "connection" | "resources"));
                 }
             }

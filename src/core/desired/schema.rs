@@ -115,7 +115,7 @@ fn refine(fields: &mut Map<String, Value>) {
         "pause_until",
         json!({ "pattern": r"^\s*\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})?\s*$" }),
     );
-    extend(fields, "resources", json!({ "minItems": 1, "examples": [["jobs", "contacts"]] }));
+    extend(fields, "resources", json!({ "minItems": 1, "examples": [["jobs", "contacts"], ["orders"]] }));
     extend(
         fields,
         "labels",

@@ -97,9 +97,13 @@ impl<'a> Sync<'a> {
     pub async fn run(&mut self) -> Result<(), ImportFailure> {
         let mut account = Account::open(self.context)?;
         for resource in &self.context.resources {
-            match resource {
-                Resource::Jobs => self.jobs(&mut account).await?,
-                Resource::Contacts => self.contacts(&mut account).await?,
+            match resource.as_str() {
+                "jobs" => self.jobs(&mut account).await?,
+                "contacts" => self.contacts(&mut account).await?,
+                name => {
+                    let message = format!("AccuLynx has no resource \"{name}\": correct resources in the file");
+                    return Err(failure(ErrorClass::Configuration, message));
+                }
             }
         }
         Ok(())
@@ -107,7 +111,7 @@ impl<'a> Sync<'a> {
 
     async fn jobs(&mut self, account: &mut Account) -> Result<(), ImportFailure> {
         let started = self.now();
-        let stored: JobsBookmark = self.bookmark(Resource::Jobs).await?;
+        let stored: JobsBookmark = self.bookmark(Resource::JOBS).await?;
         let source = self.context.base_url.clone();
         let mut bookmark =
             if stored.source == source { stored } else { JobsBookmark { source, ..JobsBookmark::default() } };
@@ -121,14 +125,14 @@ impl<'a> Sync<'a> {
             } else {
                 bookmark.modified_date = reached;
             }
-            self.write(Resource::Jobs, finished.held, to_value(&bookmark)).await?;
+            self.write(&Resource::JOBS, finished.held, to_value(&bookmark)).await?;
         }
         Ok(())
     }
 
     async fn contacts(&mut self, account: &mut Account) -> Result<(), ImportFailure> {
         let started = self.now();
-        let bookmark: ContactsBookmark = self.bookmark(Resource::Contacts).await?;
+        let bookmark: ContactsBookmark = self.bookmark(Resource::CONTACTS).await?;
         let pause = TimeDelta::from_std(self.tuning.contacts_at_most_every).unwrap_or(TimeDelta::MAX);
         let source = self.context.base_url.clone();
         let age = bookmark.swept_at.filter(|_| bookmark.source == source).map(|swept_at| started - swept_at);
@@ -136,14 +140,14 @@ impl<'a> Sync<'a> {
             return Ok(());
         }
         let pass = Pass {
-            resource: Resource::Contacts,
+            resource: Resource::CONTACTS,
             offset: "pageStartIndex",
             page_size: CONTACTS_A_PAGE,
             query: Vec::new(),
         };
         let finished = self.sweep(account, &pass).await?;
         let bookmark = ContactsBookmark { source, swept_at: Some(self.now()) };
-        self.write(Resource::Contacts, finished.held, to_value(&bookmark)).await
+        self.write(&Resource::CONTACTS, finished.held, to_value(&bookmark)).await
     }
 
     /// Reads a list to its end. The last page with anything new is held back for its bookmark; on a
@@ -154,7 +158,7 @@ impl<'a> Sync<'a> {
             Ok(()) => Ok(finished),
             Err(failure) => {
                 if !finished.held.is_empty() && failure.class != ErrorClass::Store {
-                    self.write(pass.resource, finished.held, None).await?;
+                    self.write(&pass.resource, finished.held, None).await?;
                 }
                 Err(failure)
             }
@@ -184,7 +188,7 @@ impl<'a> Sync<'a> {
             };
             cursor.count = cursor.count.max(page.count);
             let first = page.items.first().and_then(key_of);
-            if cursor.anchored && !self.met(pass.resource, page.items.first(), first.as_deref()) {
+            if cursor.anchored && !self.met(&pass.resource, page.items.first(), first.as_deref()) {
                 cursor.step_back(pass.page_size);
                 continue;
             }
@@ -200,12 +204,12 @@ impl<'a> Sync<'a> {
                 ));
             }
             let received = page.items.len() as u64;
-            let new = self.take(pass.resource, page.items, cursor.anchored, finished);
+            let new = self.take(&pass.resource, page.items, cursor.anchored, finished);
             if !new.is_empty() {
                 cursor.looked_back = false;
                 let before = std::mem::replace(&mut finished.held, new);
                 if !before.is_empty() {
-                    self.write(pass.resource, before, None).await?;
+                    self.write(&pass.resource, before, None).await?;
                 }
             }
             if !cursor.advance(received, first) {
@@ -224,22 +228,22 @@ impl<'a> Sync<'a> {
 
     /// Whether an item has been met in this import and not moved since. One without a key cannot be
     /// told from others and is given the benefit of the doubt.
-    fn met(&self, resource: Resource, item: Option<&Value>, key: Option<&str>) -> bool {
+    fn met(&self, resource: &Resource, item: Option<&Value>, key: Option<&str>) -> bool {
         let (Some(item), Some(key)) = (item, key) else { return true };
-        self.seen.get(&(resource, key.into())).is_some_and(|met| met.modified == modified_date(item))
+        self.seen.get(&(resource.clone(), key.into())).is_some_and(|met| met.modified == modified_date(item))
     }
 
     /// The records of a page that have not been met as they are. `anchored`: the first was on the page before.
-    fn take(&mut self, resource: Resource, items: Vec<Value>, anchored: bool, finished: &mut Finished) -> Vec<Record> {
+    fn take(&mut self, resource: &Resource, items: Vec<Value>, anchored: bool, finished: &mut Finished) -> Vec<Record> {
         let mut new = Vec::with_capacity(items.len());
         for item in items.into_iter().skip(usize::from(anchored)) {
             let Some(key) = key_of(&item) else {
-                self.stats.failed += u64::from(self.nameless.insert((resource, content_hash(&item))));
+                self.stats.failed += u64::from(self.nameless.insert((resource.clone(), content_hash(&item))));
                 continue;
             };
             let met = Met::new(&item);
             finished.newest = finished.newest.max(met.modified);
-            if self.seen.insert((resource, key.as_str().into()), met) != Some(met) {
+            if self.seen.insert((resource.clone(), key.as_str().into()), met) != Some(met) {
                 new.push(Record { key, payload: item });
             }
         }
@@ -254,10 +258,11 @@ impl<'a> Sync<'a> {
 
     async fn write(
         &mut self,
-        resource: Resource,
+        resource: &Resource,
         records: Vec<Record>,
         bookmark: Option<Value>,
     ) -> Result<(), ImportFailure> {
+        let resource = resource.clone();
         self.stats += self.context.sink.write_page(Page { resource, records, bookmark }).await.map_err(store_failed)?;
         Ok(())
     }
@@ -343,7 +348,7 @@ fn jobs_pass(unassigned: bool, known: Option<DateTime<Utc>>, now: DateTime<Utc>)
         query.push(("startDate", day(start.checked_sub_days(Days::new(1)).unwrap_or(start))));
         query.push(("endDate", day(end.checked_add_days(Days::new(1)).unwrap_or(end))));
     }
-    Pass { resource: Resource::Jobs, offset: "recordStartIndex", page_size: JOBS_A_PAGE, query }
+    Pass { resource: Resource::JOBS, offset: "recordStartIndex", page_size: JOBS_A_PAGE, query }
 }
 
 /// A record's id, as text.

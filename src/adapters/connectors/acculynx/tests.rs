@@ -18,17 +18,17 @@ use crate::sandbox::{self, SandboxOptions};
 /// 2026-06-01T12:00:00Z
 const NOON: Millis = 1_780_315_200_000;
 const MINUTE: Millis = 60_000;
-const JOBS: &[Resource] = &[Resource::Jobs];
-const CONTACTS: &[Resource] = &[Resource::Contacts];
-const BOTH: &[Resource] = &[Resource::Jobs, Resource::Contacts];
+const JOBS: &[Resource] = &[Resource::JOBS];
+const CONTACTS: &[Resource] = &[Resource::CONTACTS];
+const BOTH: &[Resource] = &[Resource::JOBS, Resource::CONTACTS];
 
 type OnWrite = Box<dyn Fn(&Page) + Send + std::marker::Sync>;
 
 /// Keeps records and bookmarks, counts like the real store, and lets a test act between pages.
 #[derive(Default)]
 struct Memory {
-    records: Mutex<BTreeMap<(&'static str, String), Value>>,
-    bookmarks: Mutex<BTreeMap<&'static str, Value>>,
+    records: Mutex<BTreeMap<(String, String), Value>>,
+    bookmarks: Mutex<BTreeMap<String, Value>>,
     pages: Mutex<Vec<(usize, bool)>>,
     on_write: Option<OnWrite>,
     broken: bool,
@@ -51,25 +51,25 @@ impl RecordSink for Memory {
         let mut stats = ImportStats::default();
         let mut records = self.records.lock().unwrap();
         for record in page.records {
-            match records.insert((page.resource.as_str(), record.key), record.payload.clone()) {
+            match records.insert((page.resource.to_string(), record.key), record.payload.clone()) {
                 None => stats.imported += 1,
                 Some(old) if old == record.payload => stats.skipped += 1,
                 Some(_) => stats.updated += 1,
             }
         }
         if let Some(bookmark) = page.bookmark {
-            self.bookmarks.lock().unwrap().insert(page.resource.as_str(), bookmark);
+            self.bookmarks.lock().unwrap().insert(page.resource.to_string(), bookmark);
         }
         std::future::ready(Ok(stats)).boxed()
     }
 }
 
 impl Memory {
-    fn count(&self, resource: Resource) -> usize {
+    fn count(&self, resource: &Resource) -> usize {
         self.records.lock().unwrap().keys().filter(|(of, _)| *of == resource.as_str()).count()
     }
 
-    fn bookmark_of(&self, resource: Resource) -> Option<Value> {
+    fn bookmark_of(&self, resource: &Resource) -> Option<Value> {
         self.bookmarks.lock().unwrap().get(resource.as_str()).cloned()
     }
 }
@@ -120,6 +120,8 @@ impl Bench {
             nominal: NOON,
             base_url: format!("{}{}", self.base, sandbox::BASE_PATH),
             api_key: Secret(key.to_owned()),
+            connection: Default::default(),
+            secrets: Default::default(),
             resources: resources.to_vec(),
             sink: sink.clone(),
             clock: self.clock.clone(),
@@ -141,13 +143,13 @@ impl Bench {
     }
 
     /// What the practice server holds now, straight from its world.
-    fn truth(&self, options: &SandboxOptions, resource: Resource) -> BTreeMap<(&'static str, String), Value> {
+    fn truth(&self, options: &SandboxOptions, resource: &Resource) -> BTreeMap<(String, String), Value> {
         let (now, world) = (self.clock.now(), sandbox::world::World::new(options, "peak", NOON));
-        let records: Vec<Value> = match resource {
-            Resource::Jobs => world.jobs(now).iter().map(|job| world.job_json(job)).collect(),
-            Resource::Contacts => world.contacts(now).iter().map(|contact| world.contact_json(contact)).collect(),
+        let records: Vec<Value> = match resource.as_str() {
+            "jobs" => world.jobs(now).iter().map(|job| world.job_json(job)).collect(),
+            _ => world.contacts(now).iter().map(|contact| world.contact_json(contact)).collect(),
         };
-        records.into_iter().map(|r| ((resource.as_str(), r["id"].as_str().unwrap().to_owned()), r)).collect()
+        records.into_iter().map(|r| ((resource.to_string(), r["id"].as_str().unwrap().to_owned()), r)).collect()
     }
 }
 
@@ -168,7 +170,7 @@ async fn the_first_import_gets_everything_and_the_next_only_what_changed() {
     let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Memory::default()));
     let stats = succeeded(bench.import(BOTH, &sink).await);
     assert_eq!(stats, ImportStats { imported: 240, ..ImportStats::default() });
-    let truth = || [bench.truth(&options, Resource::Jobs), bench.truth(&options, Resource::Contacts)];
+    let truth = || [bench.truth(&options, &Resource::JOBS), bench.truth(&options, &Resource::CONTACTS)];
     assert_eq!(*sink.records.lock().unwrap(), truth().into_iter().flatten().collect());
 
     bench.clock.advance(30 * MINUTE);
@@ -189,7 +191,7 @@ async fn a_bookmark_comes_only_with_the_last_page_of_a_list() {
     assert!(pages.len() >= 6, "{pages:?}");
     assert_eq!(pages.iter().filter(|(_, bookmark)| *bookmark).count(), 2, "one for each list of jobs: {pages:?}");
     assert!(pages.last().is_some_and(|(records, bookmark)| *records > 0 && *bookmark));
-    let bookmark = sink.bookmark_of(Resource::Jobs).unwrap();
+    let bookmark = sink.bookmark_of(&Resource::JOBS).unwrap();
     assert!(bookmark["modified_date"].as_str().unwrap().starts_with("2026-06-01T"), "{bookmark}");
     assert!(bookmark["unassigned_modified_date"].is_string(), "{bookmark}");
 
@@ -202,8 +204,8 @@ async fn a_bookmark_comes_only_with_the_last_page_of_a_list() {
     bench.fault(json!({"kind": "status", "status": 400, "path": "jobs"})).await;
     let (class, _) = failed(bench.import(JOBS, &sink).await);
     assert_eq!(class, ErrorClass::Configuration);
-    assert_eq!(sink.count(Resource::Jobs), 73, "three pages overlapping by one are kept");
-    assert_eq!(sink.bookmark_of(Resource::Jobs), None, "but not marked as read");
+    assert_eq!(sink.count(&Resource::JOBS), 73, "three pages overlapping by one are kept");
+    assert_eq!(sink.bookmark_of(&Resource::JOBS), None, "but not marked as read");
 }
 
 #[tokio::test]
@@ -232,7 +234,7 @@ async fn nothing_is_lost_when_the_lists_move_between_pages() {
         clock.advance(if some { MINUTE } else { 0 });
     });
     let sink = Arc::new(Memory { on_write: Some(on_write), ..Memory::default() });
-    let start = [bench.truth(&options, Resource::Jobs), bench.truth(&options, Resource::Contacts)];
+    let start = [bench.truth(&options, &Resource::JOBS), bench.truth(&options, &Resource::CONTACTS)];
     succeeded(bench.import(BOTH, &sink).await);
     let records = sink.records.lock().unwrap().clone();
     for key in start.iter().flat_map(BTreeMap::keys) {
@@ -247,7 +249,7 @@ async fn nothing_is_lost_when_the_lists_move_between_pages() {
         ..Memory::default()
     });
     succeeded(bench.import(BOTH, &quiet).await);
-    let truth = [bench.truth(&options, Resource::Jobs), bench.truth(&options, Resource::Contacts)];
+    let truth = [bench.truth(&options, &Resource::JOBS), bench.truth(&options, &Resource::CONTACTS)];
     assert_eq!(*quiet.records.lock().unwrap(), truth.into_iter().flatten().collect());
 }
 
@@ -307,7 +309,7 @@ async fn a_lasting_fault_fails_with_its_class_and_the_remedy() {
         let (got, message) = failed(bench.connector.import(tenant).await);
         assert_eq!(got, class, "{fault}: {message}");
         assert!(message.contains(words), "{fault}: {message}");
-        assert_eq!(sink.bookmark_of(Resource::Jobs), None);
+        assert_eq!(sink.bookmark_of(&Resource::JOBS), None);
     }
 }
 
@@ -370,7 +372,7 @@ async fn a_repeated_page_and_an_endless_body_are_not_believed() {
     let (class, message) = failed(bench.import(JOBS, &sink).await);
     assert_eq!(class, ErrorClass::BadResponse);
     assert!(message.contains("same page"), "{message}");
-    assert_eq!((sink.count(Resource::Jobs), sink.bookmark_of(Resource::Jobs)), (25, None));
+    assert_eq!((sink.count(&Resource::JOBS), sink.bookmark_of(&Resource::JOBS)), (25, None));
     http().delete(format!("{}/sandbox/faults", bench.base)).send().await.unwrap();
 
     bench.fault(json!({"kind": "endless"})).await;

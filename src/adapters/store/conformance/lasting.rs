@@ -16,7 +16,7 @@ pub async fn everything_outlives_the_store(site: &impl Site) {
         Completion { run, started: NOW, row, ended: NOW, ok: true, message: String::new(), error_class: None, stats };
     store.complete(end).await.unwrap();
     let record = Record { key: "1".into(), payload: serde_json::json!({}) };
-    let page = Page { resource: Resource::Jobs, records: vec![record], bookmark: Some(serde_json::json!(5)) };
+    let page = Page { resource: Resource::JOBS, records: vec![record], bookmark: Some(serde_json::json!(5)) };
     store.write_page(id("noop/a"), page, NOW).await.unwrap();
     let remembered = Remembered { request: Digest::of(b"r"), answer: "a".into() };
     store.remember_answer("k".into(), remembered, NOW).await.unwrap();
@@ -27,7 +27,7 @@ pub async fn everything_outlives_the_store(site: &impl Site) {
     let store = site.open();
     let found = store.schedule(id("noop/a")).await.unwrap().unwrap();
     assert_eq!((found.row, found.next_due, found.last.ok, found.last.stats), (row, Some(NOW), Some(true), stats));
-    assert_eq!(store.bookmark(id("noop/a"), Resource::Jobs).await.unwrap(), Some(serde_json::json!(5)));
+    assert_eq!(store.bookmark(id("noop/a"), Resource::JOBS).await.unwrap(), Some(serde_json::json!(5)));
     assert_eq!(store.answer("k".into(), NOW).await.unwrap().unwrap().answer, "a");
     assert_eq!(store.brakes().await.unwrap(), [brake]);
     let counts = store.fleet_counts().await.unwrap();

@@ -8,7 +8,7 @@ use crate::core::model::{ImportStats, Resource};
 
 fn page(records: &[(&str, Value)], bookmark: Option<Value>) -> Page {
     let records = records.iter().map(|(key, payload)| Record { key: (*key).to_owned(), payload: payload.clone() });
-    Page { resource: Resource::Jobs, records: records.collect(), bookmark }
+    Page { resource: Resource::JOBS, records: records.collect(), bookmark }
 }
 
 fn counted(imported: u64, updated: u64, skipped: u64) -> ImportStats {
@@ -41,9 +41,9 @@ pub async fn records_of_others_are_not_touched(site: &impl Site) {
     for name in ["noop/a", "noop/b", "acculynx/a"] {
         assert_eq!(write(&store, name, one()).await, counted(1, 0, 0), "{name}");
     }
-    let contacts = Page { resource: Resource::Contacts, bookmark: None, ..one() };
+    let contacts = Page { resource: Resource::CONTACTS, bookmark: None, ..one() };
     assert_eq!(write(&store, "noop/a", contacts).await, counted(1, 0, 0));
-    assert_eq!(store.bookmark(id("noop/a"), Resource::Contacts).await.unwrap(), None);
+    assert_eq!(store.bookmark(id("noop/a"), Resource::CONTACTS).await.unwrap(), None);
     let counts = store.tenant_counts("a".into()).await.unwrap();
     let records: Vec<_> = counts.iter().map(|counts| (counts.connector.as_str(), counts.records)).collect();
     assert_eq!(records, [("acculynx", 1), ("noop", 2)]);
@@ -55,15 +55,15 @@ pub async fn a_page_and_its_bookmark_are_one(site: &impl Site) {
     site.refuse_record("poison");
     let spoiled = page(&[("1", json!(2)), ("2", json!(2)), ("poison", json!(0))], Some(json!({"page": 2})));
     store.write_page(id("noop/a"), spoiled, NOW).await.unwrap_err();
-    assert_eq!(store.bookmark(id("noop/a"), Resource::Jobs).await.unwrap(), Some(json!({"page": 1})));
+    assert_eq!(store.bookmark(id("noop/a"), Resource::JOBS).await.unwrap(), Some(json!({"page": 1})));
     let again = page(&[("1", json!(1)), ("2", json!(2))], Some(json!({"page": 2})));
     assert_eq!(write(&store, "noop/a", again).await, counted(1, 0, 1), "nothing of the refused page stayed");
-    assert_eq!(store.bookmark(id("noop/a"), Resource::Jobs).await.unwrap(), Some(json!({"page": 2})));
+    assert_eq!(store.bookmark(id("noop/a"), Resource::JOBS).await.unwrap(), Some(json!({"page": 2})));
 }
 
 pub async fn no_bookmark_keeps_the_last(site: &impl Site) {
     let store = site.open();
-    let bookmark = || store.bookmark(id("noop/a"), Resource::Jobs);
+    let bookmark = || store.bookmark(id("noop/a"), Resource::JOBS);
     assert_eq!(bookmark().await.unwrap(), None);
     write(&store, "noop/a", page(&[], Some(json!(["x", 1.5])))).await;
     write(&store, "noop/a", page(&[("1", json!(1))], None)).await;

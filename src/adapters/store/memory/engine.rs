@@ -221,7 +221,7 @@ impl Store for MemoryStore {
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {
-        self.read("read a bookmark", |tables| tables.bookmarks.get(&(id, resource.as_str())).cloned())
+        self.read("read a bookmark", |tables| tables.bookmarks.get(&(id, resource)).cloned())
     }
 
     fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()> {

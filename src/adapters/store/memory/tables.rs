@@ -10,7 +10,7 @@ use super::super::{
 use super::failed;
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
-use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
+use crate::core::model::{Digest, ImportStats, Millis, Resource, ScheduleId};
 use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::timing::iso;
 
@@ -44,7 +44,7 @@ pub struct Run {
 }
 
 /// A record's digest, last sight and resource under connector/tenant, resource and key.
-type Records = BTreeMap<(ScheduleId, &'static str, String), (Digest, Millis)>;
+type Records = BTreeMap<(ScheduleId, Resource, String), (Digest, Millis)>;
 
 #[derive(Default)]
 pub struct Tables {
@@ -60,7 +60,7 @@ pub struct Tables {
     pub holds: (Vec<Hold>, Option<Dismissal>),
     pub answers: HashMap<String, (Remembered, Millis)>,
     pub records: Records,
-    pub bookmarks: BTreeMap<(ScheduleId, &'static str), serde_json::Value>,
+    pub bookmarks: BTreeMap<(ScheduleId, Resource), serde_json::Value>,
     pub refused_record: Option<String>,
     /// Without their contents, oldest first.
     pub revisions: BTreeMap<ScheduleId, Vec<Revision>>,
@@ -243,14 +243,14 @@ impl Tables {
         let mut stats = ImportStats::default();
         for record in page.records {
             let hash = Digest::of(record.payload.to_string().as_bytes());
-            match self.records.insert((id.clone(), page.resource.as_str(), record.key), (hash, now)) {
+            match self.records.insert((id.clone(), page.resource.clone(), record.key), (hash, now)) {
                 None => stats.imported += 1,
                 Some((known, _)) if known != hash => stats.updated += 1,
                 Some(_) => stats.skipped += 1,
             }
         }
         if let Some(bookmark) = page.bookmark {
-            self.bookmarks.insert((id.clone(), page.resource.as_str()), bookmark);
+            self.bookmarks.insert((id.clone(), page.resource), bookmark);
         }
         Ok(stats)
     }

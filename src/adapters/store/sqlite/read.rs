@@ -250,7 +250,7 @@ pub(super) fn audit_head(connection: &Connection) -> Result<Head> {
     Ok(head.unwrap_or_default())
 }
 
-pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: Resource) -> Result<Option<Value>> {
+pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: &Resource) -> Result<Option<Value>> {
     let text: Option<String> = connection
         .prepare_cached("SELECT bookmark FROM bookmarks WHERE connector = ?1 AND tenant = ?2 AND resource = ?3")?
         .query_row((id.connector.as_str(), id.tenant.as_str(), resource.as_str()), |row| row.get(0))

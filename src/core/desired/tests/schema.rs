@@ -69,7 +69,7 @@ const TABLE: &[(bool, &str)] = &[
     (false, "interval_sec: 5\nconnection: { api_key: { file: a, env: CC_SECRET_A } }"),
     (false, "interval_sec: 5\nconnection: { api_key: { } }"),
     (false, "interval_sec: 5\nresources: []"),
-    (false, "interval_sec: 5\nresources: [job]"),
+    (false, "interval_sec: 5\nresources: ['a job']"),
     (false, "interval_sec: 5\nresources: jobs"),
     (false, "interval_sec: 5\nlabels: { a: 5 }"),
     (false, "interval_sec: 5\nlabels: { 'a b': c }"),

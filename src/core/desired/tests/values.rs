@@ -18,7 +18,7 @@ fn the_smallest_schedule_gets_its_defaults() {
     let spec = spec("interval_sec: 300\n");
     assert_eq!(spec.interval_sec, Some(300));
     assert_eq!((spec.cron, spec.timezone, spec.paused), (None, None, false));
-    assert_eq!(spec.resources, [Resource::Jobs, Resource::Contacts]);
+    assert_eq!(spec.resources, [Resource::JOBS, Resource::CONTACTS]);
     assert_eq!(parse(&noop(), b"interval_sec: 1", Defaults::NONE).spec.unwrap().resources, []);
 }
 

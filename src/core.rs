@@ -15,6 +15,8 @@ pub mod row;
 
 pub mod fleet;
 
+pub mod fair;
+
 pub mod access;
 
 pub mod mask;

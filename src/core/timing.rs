@@ -2,6 +2,7 @@
 //! Everything is a function of its arguments; no clock is read here.
 
 mod catch_up;
+mod cron;
 mod moment;
 mod queue;
 mod rhythm;
@@ -9,4 +10,4 @@ mod rhythm;
 pub use catch_up::{Turn, turn};
 pub use moment::{iso, parse_time, seconds};
 pub use queue::DueQueue;
-pub use rhythm::{BadRhythm, Rhythm, RhythmCache};
+pub use rhythm::{BadRhythm, Rhythm, RhythmCache, jitter_ms};

@@ -24,8 +24,8 @@ mod tests {
 
     #[test]
     fn downtime_folds_into_the_latest_slot() {
-        let rhythm = Rhythm::Interval { period_ms: 60_000, phase_ms: 7 };
-        assert_eq!(turn(&rhythm, 60_007, 60_010), Turn { nominal: 60_007, next: Some(120_007) });
-        assert_eq!(turn(&rhythm, 60_007, 200_000), Turn { nominal: 180_007, next: Some(240_007) });
+        let rhythm = Rhythm::cron("* * * * *", "UTC").unwrap();
+        assert_eq!(turn(&rhythm, 60_000, 60_010), Turn { nominal: 60_000, next: Some(120_000) });
+        assert_eq!(turn(&rhythm, 60_000, 200_000), Turn { nominal: 180_000, next: Some(240_000) });
     }
 }

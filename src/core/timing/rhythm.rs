@@ -1,11 +1,9 @@
 //! The slots of an interval or a cron expression, and compiled expressions kept for the next time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use chrono::{DateTime, TimeZone, Utc};
-use chrono_tz::Tz;
-use croner::Cron;
-
+use super::cron::CronTimes;
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
 
 /// Why a spec has no rhythm. A spec that `core::desired` accepted always has one.
@@ -22,70 +20,83 @@ pub enum BadRhythm {
 /// The times at which one schedule is due, as a function of time alone: a first start, a restart
 /// and a lost store find the same slots.
 #[derive(Clone, Debug)]
-pub enum Rhythm {
-    /// Slots lie at `phase_ms + n * period_ms` since the epoch.
+pub struct Rhythm {
+    beat: Beat,
+    /// Jitter: how much later than its beat every slot comes.
+    shift_ms: Millis,
+    /// No slot lies before the first or after the last of these moments.
+    first: Millis,
+    last: Millis,
+}
+
+#[derive(Clone, Debug)]
+enum Beat {
+    /// At `phase_ms + n * period_ms` since the epoch.
     Interval {
         period_ms: Millis,
         phase_ms: Millis,
     },
-    Cron(Box<CronRhythm>),
-}
-
-/// A cron expression read in a time zone. A time that a clock change skips fires at the next valid
-/// instant; of one that comes twice a fixed time fires once and a step fires through both.
-#[derive(Clone, Debug)]
-pub struct CronRhythm {
-    cron: Cron,
-    zone: Tz,
+    Cron(Arc<CronTimes>),
 }
 
 impl Rhythm {
     pub fn of(id: &ScheduleId, spec: &ScheduleSpec) -> Result<Rhythm, BadRhythm> {
-        match (spec.interval_sec, &spec.cron) {
-            (Some(sec), _) => Ok(Rhythm::interval(id, sec)),
-            (None, Some(expression)) => Rhythm::cron(expression, spec.timezone.as_deref().unwrap_or("UTC")),
-            (None, None) => Err(BadRhythm::Missing),
-        }
+        let rhythm = match (spec.interval_sec, &spec.cron) {
+            (Some(sec), _) => Rhythm::interval(id, sec),
+            (None, Some(expression)) => Rhythm::cron(expression, spec.timezone.as_deref().unwrap_or("UTC"))?,
+            (None, None) => return Err(BadRhythm::Missing),
+        };
+        Ok(rhythm)
     }
 
     /// An interval's slots lie on the epoch's grid, shifted by a hash of the schedule's name, so
     /// that a fleet of equal intervals does not fire at one instant.
     pub fn interval(id: &ScheduleId, interval_sec: u32) -> Rhythm {
         let period_ms = Millis::from(interval_sec.max(1)) * 1000;
-        Rhythm::Interval { period_ms, phase_ms: phase_ms(id, period_ms) }
+        Rhythm::from(Beat::Interval { period_ms, phase_ms: hashed::<0>(id, period_ms) })
     }
 
     pub fn cron(expression: &str, zone: &str) -> Result<Rhythm, BadRhythm> {
-        let cron = expression
-            .parse::<Cron>()
-            .map_err(|e| BadRhythm::Cron { expression: expression.to_owned(), reason: e.to_string() })?;
-        let zone = zone.parse::<Tz>().map_err(|_| BadRhythm::Zone(zone.to_owned()))?;
-        Ok(Rhythm::Cron(Box::new(CronRhythm { cron, zone })))
+        Ok(Rhythm::from(Beat::Cron(Arc::new(CronTimes::new(expression, zone)?))))
     }
 
-    /// The first slot strictly after `after`; `None` when a cron expression has none left.
+    fn from(beat: Beat) -> Rhythm {
+        Rhythm { beat, shift_ms: 0, first: Millis::MIN, last: Millis::MAX }
+    }
+
+    /// With every slot later by up to `jitter_sec`: always as much, by a hash of the schedule's name.
+    #[must_use]
+    pub fn jittered(self, id: &ScheduleId, jitter_sec: u32) -> Rhythm {
+        Rhythm { shift_ms: jitter_ms(id, jitter_sec), ..self }
+    }
+
+    /// With no slot before `start` or after `end`.
+    #[must_use]
+    pub fn bounded(self, start: Option<Millis>, end: Option<Millis>) -> Rhythm {
+        Rhythm { first: start.unwrap_or(Millis::MIN), last: end.unwrap_or(Millis::MAX), ..self }
+    }
+
+    /// The first slot strictly after `after`; `None` when there is none left.
     pub fn next_after(&self, after: Millis) -> Option<Millis> {
-        match self {
-            Rhythm::Interval { period_ms, phase_ms } => {
-                let since_slot = (after - phase_ms).rem_euclid(*period_ms);
-                Some(after - since_slot + period_ms)
+        let from = after.max(self.first.saturating_sub(1)).saturating_sub(self.shift_ms);
+        let slot = match &self.beat {
+            Beat::Interval { period_ms, phase_ms } => {
+                let since_slot = from.saturating_sub(*phase_ms).rem_euclid(*period_ms);
+                (from - since_slot).saturating_add(*period_ms)
             }
-            Rhythm::Cron(rhythm) => {
-                let at = rhythm.local(after)?;
-                rhythm.cron.find_next_occurrence(&at, false).ok().map(|next| next.timestamp_millis())
-            }
-        }
+            Beat::Cron(times) => times.next_after(from)?,
+        };
+        Some(slot.saturating_add(self.shift_ms)).filter(|slot| *slot <= self.last)
     }
 
     /// The last slot at or before `at`.
     pub fn latest(&self, at: Millis) -> Option<Millis> {
-        match self {
-            Rhythm::Interval { period_ms, phase_ms } => Some(at - (at - phase_ms).rem_euclid(*period_ms)),
-            Rhythm::Cron(rhythm) => {
-                let local = rhythm.local(at)?;
-                rhythm.cron.find_previous_occurrence(&local, true).ok().map(|slot| slot.timestamp_millis())
-            }
-        }
+        let until = at.min(self.last).saturating_sub(self.shift_ms);
+        let slot = match &self.beat {
+            Beat::Interval { period_ms, phase_ms } => until - until.saturating_sub(*phase_ms).rem_euclid(*period_ms),
+            Beat::Cron(times) => times.latest(until)?,
+        };
+        Some(slot + self.shift_ms).filter(|slot| *slot >= self.first)
     }
 
     /// Whether a stored due time is one this rhythm could have set by `now`: a slot, and not
@@ -96,18 +107,19 @@ impl Rhythm {
     }
 }
 
-impl CronRhythm {
-    fn local(&self, at: Millis) -> Option<DateTime<Tz>> {
-        Utc.timestamp_millis_opt(at).single().map(|utc| utc.with_timezone(&self.zone))
-    }
+/// How much later than its beat a schedule fires.
+pub fn jitter_ms(id: &ScheduleId, jitter_sec: u32) -> Millis {
+    hashed::<8>(id, Millis::from(jitter_sec) * 1000 + 1)
 }
 
-fn phase_ms(id: &ScheduleId, period_ms: Millis) -> Millis {
+/// A number below `bound` from a schedule's name: from the eight bytes of its hash at `AT`, so that
+/// what is drawn for one purpose says nothing of the other.
+fn hashed<const AT: usize>(id: &ScheduleId, bound: Millis) -> Millis {
     let Digest(hash) = Digest::of(id.to_string().as_bytes());
-    let mut head = [0; 8];
-    head.copy_from_slice(&hash[..8]);
-    let period = u64::try_from(period_ms).unwrap_or(1).max(1);
-    Millis::try_from(u64::from_be_bytes(head) % period).unwrap_or(0)
+    let mut part = [0; 8];
+    part.copy_from_slice(&hash[AT..AT + 8]);
+    let bound = u64::try_from(bound).unwrap_or(1).max(1);
+    Millis::try_from(u64::from_be_bytes(part) % bound).unwrap_or(0)
 }
 
 /// Compiled rhythms of cron schedules, shared by their text. Compiling costs some ten
@@ -135,52 +147,15 @@ impl RhythmCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::timing::iso;
     use proptest::prelude::*;
 
     fn id(name: &str) -> ScheduleId {
         format!("noop/{name}").parse().unwrap()
     }
 
-    fn at(text: &str) -> Millis {
-        DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
-    }
-
-    fn check_cron(expression: &str, zone: &str, from: &str, expect: &[&str]) {
-        let rhythm = Rhythm::cron(expression, zone).unwrap();
-        let mut now = at(from);
-        for want in expect {
-            now = rhythm.next_after(now).unwrap();
-            assert_eq!(iso(now), iso(at(want)), "{expression} in {zone}");
-        }
-    }
-
-    #[test]
-    fn cron_across_clock_changes() {
-        // Denver skips 02:00-03:00 on 2026-03-08 and repeats 01:00-02:00 on 2026-11-01.
-        check_cron(
-            "30 2 * * *",
-            "America/Denver",
-            "2026-03-07T12:00:00Z",
-            &["2026-03-08T09:00:00Z", "2026-03-09T08:30:00Z"],
-        );
-        check_cron(
-            "30 1 * * *",
-            "America/Denver",
-            "2026-10-31T12:00:00Z",
-            &["2026-11-01T07:30:00Z", "2026-11-02T08:30:00Z"],
-        );
-        check_cron(
-            "*/30 1 * * *",
-            "America/Denver",
-            "2026-11-01T06:59:00Z",
-            &["2026-11-01T07:00:00Z", "2026-11-01T07:30:00Z", "2026-11-01T08:00:00Z", "2026-11-01T08:30:00Z"],
-        );
-    }
-
     #[test]
     fn a_due_time_set_by_hand_is_not_accepted() {
-        let rhythm = Rhythm::Interval { period_ms: 60_000, phase_ms: 7 };
+        let rhythm = Rhythm::from(Beat::Interval { period_ms: 60_000, phase_ms: 7 });
         assert!(rhythm.accepts(120_007, 61_000));
         assert!(rhythm.accepts(60_007, 61_000), "overdue, about to be claimed");
         assert!(!rhythm.accepts(180_007, 61_000), "one slot too far");
@@ -191,13 +166,62 @@ mod tests {
     fn equal_intervals_spread_over_the_period() {
         let mut quarters = [0; 4];
         for n in 0..400 {
-            let Rhythm::Interval { phase_ms, .. } = Rhythm::interval(&id(&format!("t{n}")), 60) else { unreachable!() };
+            let phase_ms = Rhythm::interval(&id(&format!("t{n}")), 60).next_after(-1).unwrap();
             quarters[usize::try_from(phase_ms / 15_000).unwrap()] += 1;
         }
         assert!(quarters.iter().all(|n| (60..140).contains(n)), "{quarters:?}");
     }
 
+    #[test]
+    fn jitter_stays_the_same_and_within_its_bound() {
+        let daily = Rhythm::cron("0 6 * * *", "UTC").unwrap();
+        let six = daily.next_after(0).unwrap();
+        let mut quarters = [0; 4];
+        for n in 0..400 {
+            let name = id(&format!("t{n}"));
+            let shifted = daily.clone().jittered(&name, 600);
+            let slot = shifted.next_after(0).unwrap();
+            assert_eq!(daily.clone().jittered(&name, 600).next_after(0), Some(slot));
+            assert_eq!(shifted.next_after(slot), Some(slot + 86_400_000));
+            assert!((0..=600_000).contains(&(slot - six)));
+            quarters[usize::try_from((slot - six) / 150_001).unwrap()] += 1;
+        }
+        assert!(quarters.iter().all(|n| (60..140).contains(n)), "{quarters:?}");
+        assert_eq!(daily.clone().jittered(&id("a"), 0).next_after(0), Some(six));
+    }
+
+    #[test]
+    fn nothing_fires_outside_its_bounds() {
+        let rhythm = Rhythm::from(Beat::Interval { period_ms: 1000, phase_ms: 0 }).bounded(Some(5000), Some(7500));
+        let slots: Vec<_> = std::iter::successors(rhythm.next_after(0), |slot| rhythm.next_after(*slot)).collect();
+        assert_eq!(slots, [5000, 6000, 7000]);
+        assert_eq!((rhythm.latest(4999), rhythm.latest(5000), rhythm.latest(9999)), (None, Some(5000), Some(7000)));
+        assert!(rhythm.accepts(5000, 0) && !rhythm.accepts(8000, 7200) && !rhythm.accepts(4000, 3500));
+        let none = rhythm.bounded(Some(5500), Some(5900));
+        assert_eq!((none.next_after(0), none.latest(9999)), (None, None));
+    }
+
     proptest! {
+        #[test]
+        fn any_rhythm_goes_forth_and_back_alike(
+            sec in prop_oneof![Just(None), (1u32..100_000).prop_map(Some)], jitter in 0u32..90_000, name in "[a-z]{1,8}",
+            after in 1_500_000_000_000i64..2_000_000_000_000, start in 0i64..20_000_000_000, length in 0i64..20_000_000_000,
+        ) {
+            let name = id(&name);
+            let beat = match sec {
+                Some(sec) => Rhythm::interval(&name, sec),
+                None => Rhythm::cron("*/7 1-9/2 * * *", "Europe/Berlin").unwrap(),
+            };
+            let (first, last) = (after - 10_000_000_000 + start, after - 10_000_000_000 + start + length);
+            let rhythm = beat.jittered(&name, jitter).bounded(Some(first), Some(last));
+            let Some(next) = rhythm.next_after(after) else { return Ok(()) };
+            prop_assert!(next > after && (first..=last).contains(&next));
+            prop_assert_eq!(rhythm.latest(next), Some(next));
+            prop_assert_eq!(rhythm.next_after(next - 1), Some(next));
+            prop_assert!(rhythm.latest(next - 1).is_none_or(|slot| slot <= after && slot >= first));
+            prop_assert!(rhythm.accepts(next, after));
+        }
+
         #[test]
         fn the_next_slot_is_the_nearest_later_one(after in -1_000_000_000_000i64..4_000_000_000_000, sec in 1u32..100_000, name in "[a-z]{1,8}") {
             let rhythm = Rhythm::interval(&id(&name), sec);

@@ -17,11 +17,15 @@ mod faults;
 mod limits;
 mod lists;
 mod server;
+mod webhooks;
 
 pub use faults::{Fault, FaultKind};
 
 /// The path under which the practice API answers; a schedule's `base_url` ends in it.
 pub const BASE_PATH: &str = "/api/v2";
+
+/// The path under which its webhooks are subscribed to.
+pub const WEBHOOKS_PATH: &str = "/webhooks/v2";
 
 /// What a key starts with; the rest is the company it opens (`sandbox-peakpro` opens `peakpro`).
 pub const KEY_PREFIX: &str = "sandbox-";

@@ -38,7 +38,7 @@ pub struct Fault {
     /// Whom it hits; every company when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub company: Option<String>,
-    /// The resource it hits (`jobs`, `contacts`, `users`, `diagnostics`); each when left out.
+    /// The resource it hits (`jobs`, `contacts`, `estimates`, `users`, `diagnostics`, `subscriptions`); each when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     pub kind: FaultKind,

@@ -147,3 +147,8 @@ pub(super) fn users(world: &World, parameters: &Parameters) -> Result<Page, Refu
     let users = world.users();
     parameters.page(&users, users.len(), MOST_ELSEWHERE, Value::clone)
 }
+
+pub(super) fn estimates(world: &World, now: Millis, parameters: &Parameters) -> Result<Page, Refused> {
+    let estimates = world.estimates(now);
+    parameters.page(&estimates, estimates.len(), MOST_ELSEWHERE, Value::clone)
+}

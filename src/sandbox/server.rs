@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, Extension, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use http_body_util::BodyExt;
@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 use super::faults::{Fault, FaultKind, Faults};
 use super::limits::{Limits, TooMany};
 use super::lists::{self, Parameters};
+use super::webhooks::{self, Webhooks};
 use super::world::World;
-use super::{BASE_PATH, KEY_PREFIX, SandboxOptions};
+use super::{BASE_PATH, KEY_PREFIX, SandboxOptions, WEBHOOKS_PATH};
 use crate::adapters::clock::Clock;
 use crate::core::model::{Millis, Tenant};
 
@@ -33,6 +34,9 @@ use crate::core::model::{Millis, Tenant};
 const COUNTED_COMPANIES: usize = 100_000;
 /// Between the first half of a body and breaking off, so that the first half really goes out.
 const TRUNCATE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often subscribers are told what changed.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What every request shares.
 struct Sandbox {
@@ -42,6 +46,7 @@ struct Sandbox {
     shutdown: CancellationToken,
     limits: Limits,
     faults: Faults,
+    webhooks: Webhooks,
     counts: Mutex<Counts>,
     traces: AtomicU64,
 }
@@ -81,6 +86,7 @@ pub(super) fn router(options: SandboxOptions, clock: Clock, shutdown: Cancellati
         clock,
         shutdown,
         faults: Faults::default(),
+        webhooks: Webhooks::default(),
         counts: Mutex::default(),
         traces: AtomicU64::new(1),
     });
@@ -89,14 +95,25 @@ pub(super) fn router(options: SandboxOptions, clock: Clock, shutdown: Cancellati
         .route("/jobs/{id}", get(job))
         .route("/contacts", get(contacts))
         .route("/contacts/{id}", get(contact))
+        .route("/jobs/{id}/milestone-history", get(milestone_history))
+        .route("/estimates", get(estimates))
         .route("/users", get(users))
         .route("/diagnostics/ping", get(|| async { Json(json!({"status": "ok"})) }))
         .fallback(|State(sandbox): State<Arc<Sandbox>>| async move {
             sandbox.problem(StatusCode::NOT_FOUND, "There is nothing at this path.")
         })
         .layer(from_fn_with_state(sandbox.clone(), guard));
+    let events = Router::new()
+        .route("/topics", get(topics))
+        .route("/subscriptions", post(subscribe))
+        .route("/subscriptions/{id}", get(subscription).put(set_topics).delete(unsubscribe))
+        .route("/subscriptions/{id}/test-event", post(test_event))
+        .layer(from_fn_with_state(sandbox.clone(), guard));
+    tokio::spawn(tell_changes(sandbox.clone()));
     Router::new()
         .nest(BASE_PATH, api)
+        .nest(WEBHOOKS_PATH, events)
+        .route("/sandbox/events", post(send_event))
         .route("/sandbox/faults", get(list_faults).post(add_fault).delete(clear_faults))
         .route("/sandbox/requests", get(requests))
         .with_state(sandbox)
@@ -218,6 +235,10 @@ impl Sandbox {
         });
     }
 
+    fn no_subscription(&self) -> Response {
+        self.problem(StatusCode::NOT_FOUND, "There is no subscription with this id.")
+    }
+
     fn world(&self, company: &Company) -> (World, Millis) {
         (World::new(&self.options, &company.0, self.since), self.clock.now())
     }
@@ -301,6 +322,30 @@ async fn users(
     sandbox.page(lists::users(&world, &parameters), twist)
 }
 
+async fn estimates(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(company): Extension<Company>,
+    twist: Option<Extension<Twist>>,
+    Query(query): Asked,
+) -> Response {
+    let (world, now) = sandbox.world(&company);
+    let parameters = parameters(&query, "pageStartIndex", twist.as_ref());
+    sandbox.page(lists::estimates(&world, now, &parameters), twist)
+}
+
+/// All of it at once: this list has no pages.
+async fn milestone_history(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(company): Extension<Company>,
+    Path(id): Path<String>,
+) -> Response {
+    let (world, now) = sandbox.world(&company);
+    match world.jobs(now).iter().find(|job| world.job_id(job) == id) {
+        Some(job) => Json(json!({"items": world.milestone_history(job)})).into_response(),
+        None => sandbox.problem(StatusCode::NOT_FOUND, "There is no job with this id."),
+    }
+}
+
 async fn job(
     State(sandbox): State<Arc<Sandbox>>,
     Extension(company): Extension<Company>,
@@ -344,4 +389,90 @@ async fn add_fault(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response
 
 async fn clear_faults(State(sandbox): State<Arc<Sandbox>>) -> Response {
     Json(json!({"cleared": sandbox.faults.clear()})).into_response()
+}
+
+/// Tells subscribers of changes until the server stops.
+async fn tell_changes(sandbox: Arc<Sandbox>) {
+    let mut every = tokio::time::interval(TELL_EVERY);
+    loop {
+        tokio::select! {
+            () = sandbox.shutdown.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        sandbox.webhooks.tell_changes(&sandbox.options, sandbox.since, sandbox.clock.now()).await;
+    }
+}
+
+async fn topics() -> Response {
+    let items: Vec<Value> = webhooks::TOPICS.iter().map(|name| json!({"topicName": name})).collect();
+    Json(json!({"items": items})).into_response()
+}
+
+async fn subscribe(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(Company(company)): Extension<Company>,
+    body: Bytes,
+) -> Response {
+    let subscription = serde_json::from_slice(&body).map_err(|error| error.to_string());
+    match subscription.and_then(|subscription| sandbox.webhooks.subscribe(&company, subscription)) {
+        Ok(id) => (StatusCode::CREATED, Json(json!({"subscriptionId": id}))).into_response(),
+        Err(reason) => sandbox.problem(StatusCode::BAD_REQUEST, &reason),
+    }
+}
+
+async fn subscription(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(Company(company)): Extension<Company>,
+    Path(id): Path<String>,
+) -> Response {
+    let found = sandbox.webhooks.get(&company, &id);
+    found.map_or_else(|| sandbox.no_subscription(), |subscription| Json(subscription).into_response())
+}
+
+async fn set_topics(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(Company(company)): Extension<Company>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
+    let topics = match serde_json::from_slice(&body) {
+        Ok(topics) => topics,
+        Err(error) => return sandbox.problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match sandbox.webhooks.set_topics(&company, &id, topics) {
+        Some(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Some(Err(reason)) => sandbox.problem(StatusCode::BAD_REQUEST, &reason),
+        None => sandbox.no_subscription(),
+    }
+}
+
+async fn unsubscribe(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(Company(company)): Extension<Company>,
+    Path(id): Path<String>,
+) -> Response {
+    let gone = sandbox.webhooks.unsubscribe(&company, &id);
+    if gone { StatusCode::NO_CONTENT.into_response() } else { sandbox.no_subscription() }
+}
+
+async fn test_event(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(Company(company)): Extension<Company>,
+    Path(id): Path<String>,
+) -> Response {
+    let sent = sandbox.webhooks.send_test(&company, &id, sandbox.clock.now()).await;
+    sent.map_or_else(|| sandbox.no_subscription(), |delivery| Json(delivery).into_response())
+}
+
+/// Sends an event now, whether or not anything changed.
+async fn send_event(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
+    let asked: webhooks::Asked = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(error) => return sandbox.problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let (world, now) = sandbox.world(&Company(asked.company.clone()));
+    match sandbox.webhooks.send_asked(&world, now, asked).await {
+        Ok(sent) => Json(sent).into_response(),
+        Err(reason) => sandbox.problem(StatusCode::BAD_REQUEST, &reason),
+    }
 }

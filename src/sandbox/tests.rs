@@ -92,6 +92,9 @@ async fn paging_is_by_record_and_has_the_vendors_traps() {
     assert_eq!(practice.ids("/contacts?pageSize=10&pageStartIndex=1").await[..9], contacts[1..], "records, not pages");
     assert_eq!(practice.ids("/contacts?pageSize=10&recordStartIndex=1").await, contacts);
     assert_eq!(practice.ids("/users?recordStartIndex=6").await.len(), 2);
+    let estimates = practice.ids("/estimates?pageSize=50").await;
+    assert_eq!(practice.ids("/estimates?pageSize=49&pageStartIndex=1").await, estimates[1..]);
+    assert_eq!(practice.ids("/estimates?pageSize=50&pageNumber=2&recordStartIndex=3").await, estimates);
 
     for (path, status) in [
         ("/jobs?pageSize=26", 400),
@@ -105,6 +108,9 @@ async fn paging_is_by_record_and_has_the_vendors_traps() {
         ("/contacts?pageStartIndex=79", 200),
         ("/contacts?pageStartIndex=80", 416),
         ("/users?recordStartIndex=8", 416),
+        ("/estimates?pageSize=50", 200),
+        ("/estimates?pageSize=51", 400),
+        ("/estimates?pageStartIndex=500", 416),
     ] {
         assert_eq!(practice.get(path).await.0, status, "{path}");
     }
@@ -154,6 +160,76 @@ async fn nobodys_leads_are_only_listed_on_request() {
     let (_, lead) = practice.get(&format!("/jobs/{}", leads[0])).await;
     assert_eq!((&lead["id"], &lead["isUnassigned"]), (&json!(leads[0]), &json!(true)));
     assert_eq!(practice.get("/jobs/none").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_jobs_milestones_end_with_the_one_it_is_in() {
+    let practice = Practice::unlimited().await;
+    let (_, page) = practice.get("/jobs?pageSize=25").await;
+    for job in page["items"].as_array().unwrap() {
+        let id = job["id"].as_str().unwrap();
+        let (status, history) = practice.get(&format!("/jobs/{id}/milestone-history")).await;
+        let last = history["items"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((status, &last["name"], &last["date"]), (200, &job["currentMilestone"], &job["milestoneDate"]));
+    }
+    assert_eq!(practice.get("/jobs/none/milestone-history").await.0, 404);
+}
+
+#[tokio::test]
+async fn subscribers_are_sent_what_they_asked_for() {
+    let practice = Practice::unlimited().await;
+    let (url, mut events) = consumer().await;
+    let send = async |verb: reqwest::Method, path: &str, body: Value| {
+        let request = practice.http.request(verb, format!("{}{path}", practice.root)).json(&body);
+        let answer = request.bearer_auth("sandbox-peak").send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
+    };
+    let (post, put) = (reqwest::Method::POST, reqwest::Method::PUT);
+    let subscribe = |url: &str, topic: &str| json!({"consumerUrl": url, "techContact": {}, "topicNames": [topic]});
+    let subscriptions = format!("{WEBHOOKS_PATH}/subscriptions");
+    for bad in [subscribe("http://example.com/x", "job_updated"), subscribe(&url, "job_gone"), json!({})] {
+        assert_eq!(send(post.clone(), &subscriptions, bad).await.0, 400);
+    }
+    let (status, made) = send(post.clone(), &subscriptions, subscribe(&url, "contact_added")).await;
+    let id = made["subscriptionId"].as_str().unwrap().to_owned();
+    let own = format!("{subscriptions}/{id}");
+    assert_eq!(status, 201);
+    let event = json!({"company": "peak", "id": "j1", "times": 2});
+    assert_eq!(send(post.clone(), "/sandbox/events", event.clone()).await.1["deliveries"], json!([]));
+    assert_eq!(send(put.clone(), &own, json!({"topicNames": ["job_updated"], "consumerUrl": "x"})).await.0, 400);
+    assert_eq!(send(put, &own, json!({"topicNames": ["job_updated"]})).await.0, 204);
+    let (_, sent) = send(post.clone(), "/sandbox/events", event).await;
+    assert_eq!(sent["deliveries"].as_array().unwrap().len(), 2, "{sent}");
+    assert_eq!(sent["deliveries"][0]["status"], 202);
+    let (first, copy) = (events.recv().await.unwrap(), events.recv().await.unwrap());
+    assert_eq!(
+        (&first, &first["event"]["job"]["id"], &first["topicName"]),
+        (&copy, &json!("j1"), &json!("job_updated"))
+    );
+    assert_eq!((&first["eventId"], &first["subscriptionId"]), (&sent["eventId"], &json!(id)));
+    assert_eq!(send(post, &format!("{own}/test-event"), json!({})).await.1["status"], 202);
+    assert_eq!(events.recv().await.unwrap()["topicName"], "test_event");
+
+    // Once it has looked at the company, what changes there is told without being asked for.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    practice.clock.advance(120_000);
+    assert_eq!(events.recv().await.unwrap()["topicName"], "job_updated");
+    assert_eq!(send(reqwest::Method::DELETE, &own, json!({})).await.0, 204);
+    assert_eq!(send(reqwest::Method::GET, &own, json!({})).await.0, 404);
+}
+
+/// Somebody who takes events and answers 202.
+async fn consumer() -> (String, tokio::sync::mpsc::UnboundedReceiver<Value>) {
+    let (sender, events) = tokio::sync::mpsc::unbounded_channel();
+    let take = move |axum::Json(event): axum::Json<Value>| {
+        let _ = sender.send(event);
+        std::future::ready(axum::http::StatusCode::ACCEPTED)
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", listener.local_addr().unwrap());
+    let app = axum::Router::new().route("/events", axum::routing::post(take));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, events)
 }
 
 #[tokio::test]

@@ -57,6 +57,11 @@ const TRADES: [&str; 4] = ["Roofing", "Gutters", "Siding", "Windows"];
 /// The milestones a job passes, in order.
 const PIPELINE: [&str; 6] = ["Lead", "Prospect", "Approved", "Completed", "Invoiced", "Closed"];
 
+/// The milestones between which an older job that is still worked on moves.
+const WORKED_ON: [&str; 3] = ["Approved", "Completed", "Invoiced"];
+/// How many moves before the last the milestone history of such a job still tells.
+const EARLIER_MOVES: Millis = 2;
+
 /// Which record of a kind: of the first year, or one that came with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -133,6 +138,35 @@ impl World {
         (0..8u32).map(|i| self.user_json(i)).collect()
     }
 
+    /// A stub of an estimate for every job that has come beyond a lead, in the order of their jobs.
+    pub fn estimates(&self, now: Millis) -> Vec<Value> {
+        self.jobs(now).iter().filter(|job| job.milestone != "Lead").map(|job| self.estimate_json(job)).collect()
+    }
+
+    /// The milestones a job has come through as far as the practice server knows: the first of all and
+    /// the latest few. Entries have no id.
+    pub fn milestone_history(&self, job: &Job) -> Vec<Value> {
+        let entry = |name: &str, at: Millis| json!({"name": name, "date": stamp(at)});
+        if let Place::Grown(_) = job.place {
+            let stage = self.job_every * STAGE_PACE;
+            let passed = PIPELINE.iter().zip(0..=job.revision);
+            return passed.map(|(name, n)| entry(name, job.created + n * stage)).collect();
+        }
+        if job.milestone == "Lead" {
+            return vec![entry(job.milestone, job.milestone_at)];
+        }
+        let mut moves = vec![entry("Lead", job.created)];
+        // Every second change was a move.
+        for back in (1..=EARLIER_MOVES).rev() {
+            let (turn, at) = (job.revision / 2 - back, job.milestone_at - 2 * back * self.change_span(self.jobs));
+            if turn >= 0 && at > job.created {
+                moves.push(entry(pick(&WORKED_ON, turn.unsigned_abs()), at));
+            }
+        }
+        moves.push(entry(job.milestone, job.milestone_at));
+        moves
+    }
+
     /// The numbers of the jobs that came after `since`, up to `now`.
     fn grown(&self, now: Millis) -> impl Iterator<Item = Millis> + '_ {
         let range = self.since.div_euclid(self.job_every)..=now.div_euclid(self.job_every);
@@ -152,7 +186,7 @@ impl World {
         let place = Place::First(i);
         if let Some((revision, changed)) = self.last_change("job", i, self.jobs, now) {
             // Every second change is a move: work goes on, is billed, and a supplement opens it again.
-            let milestone = pick(&["Approved", "Completed", "Invoiced"], (revision / 2).unsigned_abs());
+            let milestone = pick(&WORKED_ON, (revision / 2).unsigned_abs());
             let moved = if revision % 2 == 0 { changed } else { changed - self.change_span(self.jobs) };
             let (modified, milestone_at) = (changed.max(created), moved.max(created));
             return Job { place, revision, created, milestone_at, modified, milestone, assigned: true };
@@ -247,6 +281,17 @@ impl World {
     /// The id of a contact's record.
     pub fn contact_id(&self, contact: &Contact) -> String {
         self.id("contact", contact.place)
+    }
+
+    /// What a list of estimates gives of one: where it is and whose it is.
+    fn estimate_json(&self, job: &Job) -> Value {
+        let (id, job) = (self.id("estimate", job.place), self.id("job", job.place));
+        json!({
+            "id": id,
+            "isPrimary": true,
+            "job": {"id": job, "_link": format!("{}/jobs/{job}", super::BASE_PATH)},
+            "_link": format!("{}/estimates/{id}", super::BASE_PATH),
+        })
     }
 
     fn user_json(&self, i: u32) -> Value {
@@ -357,7 +402,7 @@ mod tests {
     fn everything(world: &World, now: Millis) -> Vec<Value> {
         let jobs = world.jobs(now).iter().map(|job| world.job_json(job)).collect::<Vec<_>>();
         let contacts = world.contacts(now).iter().map(|contact| world.contact_json(contact)).collect::<Vec<_>>();
-        [jobs, contacts, world.users()].concat()
+        [jobs, contacts, world.estimates(now), world.users()].concat()
     }
 
     #[test]
@@ -408,7 +453,13 @@ mod tests {
 
     #[test]
     fn dates_are_in_order() {
-        for job in world("peak").jobs(NOON + DAY) {
+        let world = world("peak");
+        for job in world.jobs(NOON + DAY) {
+            let history = world.milestone_history(&job);
+            let dates = history.iter().map(|entry| entry["date"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+            assert!(dates.is_sorted(), "{history:?}");
+            assert_eq!(history.last().unwrap()["name"], job.milestone, "{job:?} {history:?}");
+            assert_eq!(dates.last(), Some(&stamp(job.milestone_at)), "{job:?}");
             assert!(job.created <= job.milestone_at, "{job:?}");
             assert!(job.milestone_at <= job.modified && job.modified <= NOON + DAY, "{job:?}");
         }

@@ -3,6 +3,10 @@
 
 pub mod model;
 
+pub mod policy;
+
+pub mod run;
+
 pub mod desired;
 
 pub mod timing;

@@ -10,6 +10,8 @@ use crate::adapters::clock::Clock;
 use crate::adapters::secrets::Secrets;
 use crate::core::model::{Connection, Connector, ImportStats, Millis, Resource, ScheduleId};
 
+pub use crate::core::run::ErrorClass;
+
 pub mod acculynx;
 pub mod noop;
 
@@ -79,39 +81,6 @@ pub trait RecordSink: Send + Sync {
     fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>>;
     /// Upserts by (tenant, connector, resource, key) and says how many were new, changed and unchanged.
     fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>>;
-}
-
-/// Why an import failed, by what would help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// The key is missing, wrong or not allowed: trying again does not help.
-    Unauthorized,
-    /// The source asks to slow down.
-    RateLimited,
-    /// The source is down, slow or unreachable.
-    Unavailable,
-    /// The source answered something that is not what it documents.
-    BadResponse,
-    /// The schedule lacks something, or the source refuses what it asks for.
-    Configuration,
-    /// Our own store failed.
-    Store,
-    /// Stopped by shutdown.
-    Cancelled,
-}
-
-impl ErrorClass {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorClass::Unauthorized => "unauthorized",
-            ErrorClass::RateLimited => "rate_limited",
-            ErrorClass::Unavailable => "unavailable",
-            ErrorClass::BadResponse => "bad_response",
-            ErrorClass::Configuration => "configuration",
-            ErrorClass::Store => "store",
-            ErrorClass::Cancelled => "cancelled",
-        }
-    }
 }
 
 /// How an import ended. What was stored before a failure stays and is counted.

@@ -8,6 +8,7 @@ mod counts;
 #[cfg(test)]
 pub mod memory;
 mod notes;
+mod runs;
 mod sqlite;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
+pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked};
 pub use sqlite::SqliteStore;
 
 use crate::adapters::connectors::Page;
@@ -191,75 +193,6 @@ pub struct Promised {
     pub commit: Option<i64>,
 }
 
-/// Why a run started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Trigger {
-    Schedule,
-    RunNow,
-}
-
-impl Trigger {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Trigger::Schedule => "schedule",
-            Trigger::RunNow => "run-now",
-        }
-    }
-}
-
-/// A timer's move from one due time to the next. It takes place only while the timer still stands
-/// at `from`: an edit that came between has set it anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Advance {
-    pub row: i64,
-    pub from: Millis,
-    pub to: Option<Millis>,
-}
-
-/// A claim that was granted: the run's id and its audit entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    pub run: i64,
-    pub seqs: Vec<i64>,
-}
-
-/// A slot to be taken before its run starts.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    pub id: ScheduleId,
-    pub nominal: Millis,
-    pub trigger: Trigger,
-    /// How the timer moves with the claim; `None` leaves it.
-    pub advance: Option<Advance>,
-    /// Entries to write with the claim, such as who asked for it.
-    pub audit: Vec<Draft>,
-}
-
-/// A run's end.
-#[derive(Clone, Debug)]
-pub struct Completion {
-    pub run: i64,
-    /// When the import began: later than the claim where it had to wait for another.
-    pub started: Millis,
-    pub row: i64,
-    pub ended: Millis,
-    pub ok: bool,
-    pub message: String,
-    pub error_class: Option<&'static str>,
-    pub stats: ImportStats,
-}
-
-/// A run that a crash cut off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenRun {
-    pub run: i64,
-    pub id: ScheduleId,
-    pub nominal: Millis,
-    pub trigger: String,
-    pub started: Millis,
-}
-
 /// What start-up needs of each schedule.
 #[derive(Clone, Debug)]
 pub struct FleetRow {
@@ -269,6 +202,8 @@ pub struct FleetRow {
     pub interval_sec: Option<u32>,
     pub cron: Option<String>,
     pub timezone: Option<String>,
+    /// The rules for its runs: see `core::policy::policy_text`.
+    pub policy: String,
     pub paused: bool,
     pub pause_until: Option<Millis>,
     /// Fingerprint of the columns as they are now.
@@ -381,14 +316,19 @@ pub trait Store: Send + Sync {
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
     /// Appends audit entries that go with no change.
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
-    /// Takes slots; the answer has a run per claim, or `None` where the slot was taken before.
-    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<Claimed>>>;
+    /// Takes slots; the answer says what came of each claim.
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Granted>>;
     /// Moves timers without a run, e.g. past a slot that is skipped.
     fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()>;
     /// Moves timers from the end of a pause to a slot, each with the entry that tells of it; where the
     /// timer stands elsewhere by now, neither.
     fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()>;
-    fn complete(&self, completion: Completion) -> StoreFuture<'_, ()>;
+    /// A run that had waited goes on; the answer is whether it has not ended meanwhile.
+    fn begin_run(&self, run: i64) -> StoreFuture<'_, bool>;
+    /// An attempt failed; the run waits for the next one.
+    fn park_run(&self, parked: Parked) -> StoreFuture<'_, ()>;
+    /// Ends a run; the answer is how many of its schedule have failed in a row.
+    fn complete(&self, completion: Completion) -> StoreFuture<'_, u32>;
     /// Stores a page's records and its bookmark, and counts new, changed and unchanged ones.
     fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats>;
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>>;

@@ -11,6 +11,7 @@ use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
 use crate::core::plan::{Action, Facet, FieldChange, Step};
+use crate::core::policy::policy_text;
 use crate::core::row::{Fingerprint, RowSpec, is_asleep};
 use crate::core::timing::iso;
 
@@ -63,6 +64,7 @@ struct Kept {
     interval_sec: Option<u32>,
     cron: Option<String>,
     timezone: Option<String>,
+    policy: String,
     paused: bool,
     next_due: Option<Millis>,
 }
@@ -147,6 +149,7 @@ fn memo(plan: &Planned) -> Memo {
             interval_sec: put.spec.interval_sec,
             cron: put.spec.cron.clone(),
             timezone: put.spec.timezone.clone(),
+            policy: policy_text(&put.spec.rest).to_owned(),
             paused: is_asleep(put.spec.paused, put.spec.pause_until, put.next_due),
             next_due: put.next_due,
         }),
@@ -163,6 +166,7 @@ fn member(row: i64, kept: &Kept) -> Member<'_> {
         interval_sec: kept.interval_sec,
         cron: kept.cron.as_deref(),
         timezone: kept.timezone.as_deref(),
+        policy: &kept.policy,
         paused: kept.paused,
         next_due: kept.next_due,
     }

@@ -18,10 +18,11 @@ use crate::adapters::connectors::{
     ErrorClass, ImportContext, ImportFailure, ImportOutcome, Page, RecordSink, Secret, SinkError,
 };
 use crate::adapters::secrets::{self, Secrets};
-use crate::adapters::store::{Claim, Claimed, Completion, SharedStore, Trigger};
+use crate::adapters::store::{Asked, Claim, Claimed, Completion, Granted, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::Slot;
 use crate::core::model::{Caller, Connector, ImportStats, Millis, Resource, RunResult, ScheduleId, ScheduleSpec};
+use crate::core::run::{RunState, Trigger};
 
 /// Runs in flight and those that wait behind them.
 pub(super) struct RunTable {
@@ -168,6 +169,9 @@ impl App {
             message: end.message.clone(),
             error_class: class.map(ErrorClass::as_str),
             stats: end.stats,
+            state: RunState::Done,
+            attempts: 1,
+            log: None,
         };
         if let Err(error) = self.store.complete(completion).await {
             self.metrics.error();
@@ -304,8 +308,10 @@ impl App {
         let now = self.clock.now();
         for nominal in now..now + 50 {
             let entry = draft(Some(id), operation::FORCE_RUN, caller, action_id, json!({}));
-            let claim = Claim { id: id.clone(), nominal, trigger, advance: None, audit: vec![entry] };
-            if let Some(claimed) = self.store.claim(vec![claim], now).await?.into_iter().next().flatten() {
+            let asked = Some(Asked { by: caller.actor.clone(), action_id: action_id.to_owned() });
+            let (id, audit) = (id.clone(), vec![entry]);
+            let claim = Claim { id, nominal, trigger, overlap: None, asked, attempts: 0, advance: None, audit };
+            if let Some(claimed) = self.store.claim(vec![claim], now).await?.into_iter().find_map(Granted::run) {
                 return Ok((nominal, claimed));
             }
         }

@@ -21,6 +21,7 @@ use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Glance, Member, Slot, Sync};
 use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::row::{fingerprint, is_asleep};
+use crate::core::run::{RunState, Trigger};
 use crate::core::timing::Rhythm;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
@@ -180,9 +181,12 @@ impl App {
                     message: "interrupted: the server stopped while the import ran".to_owned(),
                     error_class: Some("interrupted"),
                     stats: ImportStats::default(),
+                    state: RunState::Interrupted,
+                    attempts: run.attempts + 1,
+                    log: run.log,
                 })
                 .await?;
-            if glance.is_some_and(|glance| !glance.paused) || run.trigger == "run-now" {
+            if glance.is_some_and(|glance| !glance.paused) || run.trigger == Trigger::RunNow {
                 again.insert(run.id);
             }
         }
@@ -240,6 +244,7 @@ fn loaded(row: &FleetRow) -> Member<'_> {
         interval_sec: row.interval_sec,
         cron: row.cron.as_deref(),
         timezone: row.timezone.as_deref(),
+        policy: &row.policy,
         paused: is_asleep(row.paused, row.pause_until, row.next_due),
         next_due: row.next_due,
     }

@@ -10,11 +10,13 @@ use serde_json::json;
 use super::App;
 use super::apply::{diff_value, draft, new_action_id};
 use super::blocking::rest;
-use crate::adapters::store::{Advance, Claim, Trigger};
+use crate::adapters::store::{Advance, Claim, Granted};
 use crate::core::audit::{Draft, operation};
 use crate::core::fleet::Slot;
 use crate::core::model::{Caller, Millis, ScheduleId, Source};
 use crate::core::plan::FieldChange;
+use crate::core::policy::Overlap;
+use crate::core::run::Trigger;
 use crate::core::timing::{iso, turn};
 
 /// Claims that share a transaction: large enough for a herd, small enough for the first to start soon.
@@ -56,12 +58,12 @@ impl App {
             let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
             let Some(Ok(rhythm)) = fleet.rhythm(slot) else { continue };
             if glance.paused {
-                let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now) };
+                let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now), missed: 0 };
                 batch.lifts.push((slot, advance, lifted(&id, at)));
                 continue;
             }
             let turn = turn(&rhythm, at, now);
-            let advance = Advance { row: glance.row, from: at, to: turn.next };
+            let advance = Advance { row: glance.row, from: at, to: turn.next, missed: 0 };
             if let Some(reason) = self.skip_reason(&id, glance.running) {
                 self.metrics.slot_skipped(reason);
                 batch.skipped.push((slot, advance));
@@ -70,6 +72,9 @@ impl App {
                     id,
                     nominal: turn.nominal,
                     trigger: Trigger::Schedule,
+                    overlap: Some(Overlap::Skip),
+                    asked: None,
+                    attempts: 0,
                     advance: Some(advance),
                     audit: Vec::new(),
                 };
@@ -111,7 +116,7 @@ impl App {
         match granted {
             Ok(granted) => {
                 for ((slot, claim), granted) in slots.into_iter().zip(claims).zip(granted) {
-                    let Some(granted) = granted else { continue };
+                    let Granted::Run(granted) = granted else { continue };
                     self.note_lateness(claim.nominal);
                     self.start_run(claim.id, Some(slot), granted.run, claim.nominal, Trigger::Schedule);
                 }

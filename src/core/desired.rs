@@ -15,6 +15,7 @@ mod merge;
 mod moment;
 mod parse;
 mod render;
+mod running;
 mod scalar;
 mod schema;
 mod tree;

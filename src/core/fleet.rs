@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use crate::core::model::{Connector, Digest, Millis, ScheduleId};
+use crate::core::policy::RunPolicy;
 use crate::core::row::{Fingerprint, fingerprint};
 use crate::core::timing::{BadRhythm, DueQueue, Rhythm, RhythmCache};
 
@@ -60,6 +62,8 @@ struct Entry {
     due: Millis,
     name_at: u32,
     cadence: Cadence,
+    /// Index into the shared policies.
+    policy: u32,
     content: Fingerprint,
     applied: Fingerprint,
     name_len: u8,
@@ -84,6 +88,8 @@ pub struct Member<'a> {
     pub interval_sec: Option<u32>,
     pub cron: Option<&'a str>,
     pub timezone: Option<&'a str>,
+    /// The row's rules for its runs, as `core::policy::policy_text` has them.
+    pub policy: &'a str,
     /// Asleep. With a due time, that is when its pause ends.
     pub paused: bool,
     pub next_due: Option<Millis>,
@@ -103,6 +109,34 @@ pub struct Glance {
     pub sync: Sync,
 }
 
+/// The rules for runs that schedules have, each once: a fleet has few, and most schedules the usual ones.
+struct Policies {
+    all: Vec<Arc<RunPolicy>>,
+    index: HashMap<Box<str>, u32>,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Policies { all: vec![Arc::default()], index: HashMap::from([("".into(), 0)]) }
+    }
+}
+
+impl Policies {
+    fn index(&mut self, text: &str) -> u32 {
+        if let Some(index) = self.index.get(text) {
+            return *index;
+        }
+        let index = u32::try_from(self.all.len()).unwrap_or(0);
+        self.all.push(Arc::new(RunPolicy::parse(text)));
+        self.index.insert(text.into(), index);
+        index
+    }
+
+    fn get(&self, index: u32) -> Arc<RunPolicy> {
+        self.all.get(index as usize).cloned().unwrap_or_default()
+    }
+}
+
 /// All schedules of this node, indexed by name, with their timers.
 #[derive(Default)]
 pub struct Fleet {
@@ -114,6 +148,7 @@ pub struct Fleet {
     crons: Vec<(Box<str>, Box<str>)>,
     cron_index: HashMap<(Box<str>, Box<str>), u32>,
     rhythms: RhythmCache,
+    policies: Policies,
     timers: DueQueue,
 }
 
@@ -163,6 +198,7 @@ impl Fleet {
     /// Adds or renews a schedule and arms its timer.
     pub fn put(&mut self, connector: Connector, tenant: &str, member: &Member<'_>) -> Slot {
         let cadence = self.cadence(member);
+        let policy = self.policies.index(member.policy);
         let slot = self.find(connector, tenant).unwrap_or_else(|| self.insert(connector, tenant));
         let due = member.next_due.unwrap_or(NEVER);
         if let Some(entry) = self.entries.get_mut(slot as usize) {
@@ -171,6 +207,7 @@ impl Fleet {
             entry.stamp = member.stamp;
             entry.due = due;
             entry.cadence = cadence;
+            entry.policy = policy;
             entry.content = fingerprint(member.content);
             entry.applied = member.applied;
             entry.paused = member.paused;
@@ -291,6 +328,12 @@ impl Fleet {
         }
     }
 
+    /// The schedule's rules for its runs.
+    pub fn policy(&self, slot: Slot) -> Option<Arc<RunPolicy>> {
+        let entry = self.entries.get(slot as usize).filter(|entry| entry.row != 0)?;
+        Some(self.policies.get(entry.policy))
+    }
+
     /// Marks no schedule as seen; a listing then marks those it finds.
     pub fn unsee(&mut self) {
         for entry in &mut self.entries {
@@ -347,6 +390,7 @@ impl Fleet {
             due: NEVER,
             name_at,
             cadence: Cadence::IntervalSec(1),
+            policy: 0,
             content: [0; 16],
             applied: [0; 16],
             name_len: u8::try_from(tenant.len()).unwrap_or(u8::MAX),
@@ -394,6 +438,7 @@ mod tests {
             interval_sec: Some(60),
             cron: None,
             timezone: None,
+            policy: "",
             paused: due.is_none(),
             next_due: due,
         }

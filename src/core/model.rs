@@ -10,6 +10,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::policy::{CatchUp, Overlap};
 pub use resource::{BadResource, Resource};
 
 /// Milliseconds since the Unix epoch, UTC. Signed, so that differences are plain arithmetic.
@@ -261,6 +262,65 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), example = "2026-12-01T08:00:00Z")]
     pub pause_until: Option<String>,
+    /// No run before this moment: a time with its offset (RFC 3339), or in the schedule's `timezone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), example = "2026-12-01T08:00:00Z")]
+    pub start_at: Option<String>,
+    /// No run after this moment, written like `start_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), example = "2027-06-30T23:59:59Z")]
+    pub end_at: Option<String>,
+    /// Spreads equal times: each run comes later by a number of seconds between 0 and this that is always the same
+    /// for one schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 86_400), example = 60, example = 3600)]
+    pub jitter_sec: Option<u32>,
+    /// What becomes of a slot that comes while the last run is not done: `skip` (when left out) lets it pass,
+    /// `queue_one` lines one run up, `cancel` stops the old run, `allow` runs both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = Overlap::Skip, example = Overlap::QueueOne)]
+    pub overlap: Option<Overlap>,
+    /// What becomes of slots missed while nothing could run: `none` runs none of them, `latest` (when left out) the
+    /// latest, `all` each of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = CatchUp::Latest, example = CatchUp::All)]
+    pub catch_up: Option<CatchUp>,
+    /// Missed slots older than this many seconds are not made up for; no limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_622_400), example = 86_400)]
+    pub catch_up_window_sec: Option<u32>,
+    /// With `catch_up: all`, at most so many missed slots run, the latest ones; 100 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000), example = 10)]
+    pub catch_up_max: Option<u32>,
+    /// How often a failed run is tried again where that may help; 0 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 20), example = 3)]
+    pub retries: Option<u32>,
+    /// Seconds before the first repetition; each further one waits twice as long, an hour at most. 30 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_600), example = 30)]
+    pub retry_backoff_sec: Option<u32>,
+    /// A run that takes longer is stopped and counts as failed; the server's limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400), example = 600)]
+    pub timeout_sec: Option<u32>,
+    /// A run that could not start within so many seconds of its time does not start; no limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_622_400), example = 900)]
+    pub start_deadline_sec: Option<u32>,
+    /// Pauses the schedule after so many failed runs in a row; never when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000), example = 5)]
+    pub auto_pause_after: Option<u32>,
+    /// How many ended runs the history keeps; the server's number when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000), example = 500)]
+    pub keep_runs: Option<u32>,
+    /// How many days the history keeps ended runs; the server's number when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_660), example = 90)]
+    pub keep_runs_days: Option<u32>,
     /// How to reach the source; the connector's defaults when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,

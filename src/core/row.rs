@@ -25,17 +25,20 @@ pub struct RowSpec {
     pub pause_reason: Option<String>,
     /// When the pause lifts by itself.
     pub pause_until: Option<Millis>,
-    /// Connection, resources and labels.
+    /// Everything else, the rules for runs first: see `core::policy::policy_text`.
     pub rest: String,
 }
 
 impl RowSpec {
     pub fn of(spec: &ScheduleSpec) -> Self {
         let rest = ScheduleSpec {
-            connection: spec.connection.clone(),
-            resources: spec.resources.clone(),
-            labels: spec.labels.clone(),
-            ..ScheduleSpec::default()
+            interval_sec: None,
+            cron: None,
+            timezone: None,
+            paused: false,
+            pause_reason: None,
+            pause_until: None,
+            ..spec.clone()
         };
         RowSpec {
             interval_sec: spec.interval_sec,

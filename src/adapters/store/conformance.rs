@@ -13,10 +13,12 @@ pub(super) mod schedules;
 
 use tokio::sync::mpsc;
 
-use super::{Applied, Author, Change, ChangeKind, Claim, Put, SharedStore, StoreResult, Trigger};
+use super::{Applied, Author, Change, ChangeKind, Claim, Completion, Put, SharedStore, StoreResult};
 use crate::core::audit::{Draft, Verdict, Verifier, operation};
-use crate::core::model::{Digest, Millis, ScheduleId, Source};
+use crate::core::model::{Digest, ImportStats, Millis, ScheduleId, Source};
+use crate::core::policy::Overlap;
 use crate::core::row::RowSpec;
+use crate::core::run::{RunState, Trigger};
 
 /// A place of its own where one store lives, empty at first. What the checks cannot do through the
 /// `Store` itself, the engine's site does for them.
@@ -46,6 +48,8 @@ macro_rules! store_conformance {
                 counts_add_up;
             runs: one_slot_is_granted_once different_slots_are_all_granted one_batch_grants_a_slot_once
                 a_timer_moves_only_from_where_it_stands a_lift_is_told_of_once
+                overlap_is_decided_from_the_runs_that_are_not_done
+                a_run_between_two_attempts_makes_way_and_is_found_again
                 a_claim_moves_its_timer_unless_an_edit_came_between
                 a_claims_entries_come_only_with_its_grant terms_rise_with_each_opening
                 a_completion_shows_in_the_status failures_add_up_until_a_success
@@ -135,7 +139,33 @@ fn draft(name: &str) -> Draft {
 }
 
 fn claim(name: &str, nominal: Millis) -> Claim {
-    Claim { id: id(name), nominal, trigger: Trigger::Schedule, advance: None, audit: Vec::new() }
+    Claim {
+        id: id(name),
+        nominal,
+        trigger: Trigger::Schedule,
+        overlap: Some(Overlap::Allow),
+        asked: None,
+        attempts: 0,
+        advance: None,
+        audit: Vec::new(),
+    }
+}
+
+/// A good end of a run, at once.
+fn end(run: i64, row: i64) -> Completion {
+    Completion {
+        run,
+        started: NOW,
+        row,
+        ended: NOW,
+        state: RunState::Done,
+        ok: true,
+        message: String::new(),
+        error_class: None,
+        stats: ImportStats::default(),
+        attempts: 1,
+        log: None,
+    }
 }
 
 async fn apply(store: &SharedStore, changes: Vec<Change>) -> Applied {
@@ -149,7 +179,7 @@ async fn add(store: &SharedStore, name: &str, next_due: Option<Millis>) -> i64 {
 
 /// Takes one slot, which must be free, and gives the run.
 async fn start(store: &SharedStore, name: &str, nominal: Millis) -> i64 {
-    store.claim(vec![claim(name, nominal)], NOW).await.unwrap()[0].as_ref().unwrap().run
+    store.claim(vec![claim(name, nominal)], NOW).await.unwrap().remove(0).run().unwrap().run
 }
 
 async fn due(store: &SharedStore, name: &str) -> Option<Millis> {

@@ -3,6 +3,7 @@
 
 mod engine;
 mod log;
+mod runs;
 mod tables;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod history;
 mod holds;
 mod lock;
 mod read;
+mod runs;
 mod write;
 mod writer;
 
@@ -26,12 +27,13 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 5] = [
+const MIGRATIONS: [M<'static>; 6] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
     M::up(include_str!("../../../migrations/sqlite/004_commits.sql")),
     M::up(include_str!("../../../migrations/sqlite/005_defaults.sql")),
+    M::up(include_str!("../../../migrations/sqlite/006_attempts.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.
@@ -220,24 +222,32 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Mutation, "append to the audit log", move |work| work.append(drafts, now))
     }
 
-    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<Claimed>>> {
-        self.writer.submit(Lane::Claim, "claim runs", move |work| write::claim(work, claims, now))
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Granted>> {
+        self.writer.submit(Lane::Claim, "claim runs", move |work| runs::claim(work, claims, now))
     }
 
     fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()> {
-        self.writer.submit(Lane::Claim, "move timers", move |work| write::advance(work, &advances))
+        self.writer.submit(Lane::Claim, "move timers", move |work| runs::advance(work, &advances))
     }
 
     fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()> {
-        self.writer.submit(Lane::Claim, "lift pauses", move |work| write::lift(work, lifts, now))
+        self.writer.submit(Lane::Claim, "lift pauses", move |work| runs::lift(work, lifts, now))
     }
 
     fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()> {
         self.writer.submit(Lane::Completion, "remember files' stats", move |work| write::set_stamps(work, &stamps))
     }
 
-    fn complete(&self, completion: Completion) -> StoreFuture<'_, ()> {
-        self.writer.submit(Lane::Completion, "record a run's end", move |work| write::complete(work, &completion))
+    fn begin_run(&self, run: i64) -> StoreFuture<'_, bool> {
+        self.writer.submit(Lane::Claim, "begin a run", move |work| runs::begin(work, run))
+    }
+
+    fn park_run(&self, parked: Parked) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "record a failed attempt", move |work| runs::park(work, &parked))
+    }
+
+    fn complete(&self, completion: Completion) -> StoreFuture<'_, u32> {
+        self.writer.submit(Lane::Completion, "record a run's end", move |work| runs::complete(work, &completion))
     }
 
     fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats> {
@@ -372,7 +382,7 @@ impl Store for SqliteStore {
     }
 
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>> {
-        self.answer_later("read open runs", read::open_runs)
+        self.answer_later("read open runs", runs::open)
     }
 
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>> {

@@ -3,16 +3,45 @@
 
 use std::collections::BTreeMap;
 
+use super::cadence;
 use super::connection::{connection, keys_of};
 use super::finding::{Finding, Mark, Path, nearest, shown};
 use super::moment::{Written, moment};
+use super::running::{Life, Whole};
 use super::tree::{Entry, Node, Value};
-use super::{cadence, scalar};
 use crate::core::model::{Connector, MAX_INTERVAL_SEC, Resource, ScheduleId, ScheduleSpec};
 
 /// A schedule's keys, in the order in which a fresh file has them.
-pub const KEYS: [&str; 9] =
-    ["interval_sec", "cron", "timezone", "paused", "pause_reason", "pause_until", "connection", "resources", "labels"];
+pub const KEYS: [&str; 23] = [
+    "interval_sec",
+    "cron",
+    "timezone",
+    "paused",
+    "pause_reason",
+    "pause_until",
+    "start_at",
+    "end_at",
+    "jitter_sec",
+    "overlap",
+    "catch_up",
+    "catch_up_window_sec",
+    "catch_up_max",
+    "retries",
+    "retry_backoff_sec",
+    "timeout_sec",
+    "start_deadline_sec",
+    "auto_pause_after",
+    "keep_runs",
+    "keep_runs_days",
+    "connection",
+    "resources",
+    "labels",
+];
+const INTERVAL: Whole = Whole {
+    bounds: 1..=MAX_INTERVAL_SEC,
+    about: "seconds, at least 1 and at most 366 days; use paused: true to stop a schedule",
+    example: 300,
+};
 const MAX_REASON_CHARS: usize = 500;
 const MAX_LABEL_KEY_CHARS: usize = 63;
 const MAX_LABEL_CHARS: usize = 256;
@@ -33,7 +62,8 @@ pub(super) fn check(id: &ScheduleId, root: &Node<'_>, out: &mut Vec<Finding>) ->
             return spec;
         }
     };
-    let mut checker = Checker { connector: id.connector, seen: Seen::default(), out: std::mem::take(out) };
+    let mut checker =
+        Checker { connector: id.connector, seen: Seen::default(), life: Life::default(), out: std::mem::take(out) };
     for entry in entries {
         checker.field(entry, &mut spec);
     }
@@ -49,15 +79,16 @@ pub(super) fn check_defaults(connector: Connector, root: &Node<'_>, out: &mut Ve
         let finding = Finding::error(root.at, "not-a-mapping", String::new(), message);
         return out.push(finding.hint("begin with e.g. \"interval_sec: 300\""));
     };
-    let mut checker = Checker { connector, seen: Seen::default(), out: std::mem::take(out) };
+    let mut checker = Checker { connector, seen: Seen::default(), life: Life::default(), out: std::mem::take(out) };
     let mut spec = ScheduleSpec::default();
     for entry in entries {
         checker.field(entry, &mut spec);
     }
     checker.one_cadence();
     if let Some(written) = &checker.seen.moment {
-        moment(written, spec.timezone.as_deref(), &mut checker.out);
+        moment("pause_until", written, spec.timezone.as_deref(), &mut checker.out);
     }
+    checker.agree_on_runs(&mut spec);
     let of_a_pause = [
         (checker.seen.pause_reason, "unused-pause-reason", "pause_reason"),
         (checker.seen.pause_until, "unused-pause-until", "pause_until"),
@@ -105,6 +136,7 @@ struct Seen {
 pub(super) struct Checker {
     connector: Connector,
     seen: Seen,
+    pub life: Life,
     pub out: Vec<Finding>,
 }
 
@@ -114,7 +146,7 @@ impl Checker {
         match entry.key.as_ref() {
             "interval_sec" => {
                 self.seen.interval_sec = Some(entry.at);
-                spec.interval_sec = self.interval(node, &path);
+                spec.interval_sec = self.whole(node, &path, &INTERVAL);
             }
             "cron" => {
                 self.seen.cron = Some(entry.at);
@@ -142,6 +174,7 @@ impl Checker {
             "connection" => self.connection(entry, &path, spec),
             "resources" => spec.resources = self.resources(node, &path),
             "labels" => spec.labels = self.labels(node, &path),
+            _ if self.run_rule(entry, &path, spec) => {}
             key => {
                 self.seen.near_cadence |= matches!(nearest(key, KEYS), Some("interval_sec" | "cron"));
                 self.unknown_key(entry, &path, &KEYS);
@@ -168,8 +201,9 @@ impl Checker {
             spec.timezone = Some("UTC".to_owned());
         }
         if let Some(written) = &self.seen.moment {
-            spec.pause_until = moment(written, spec.timezone.as_deref(), &mut self.out);
+            spec.pause_until = moment("pause_until", written, spec.timezone.as_deref(), &mut self.out);
         }
+        self.agree_on_runs(spec);
         if !spec.paused {
             (spec.pause_reason, spec.pause_until) = (None, None);
             self.unused(self.seen.pause_reason, "unused-pause-reason", "pause_reason");
@@ -200,55 +234,6 @@ impl Checker {
                     .hint("remove the one that should not apply"),
             );
         }
-    }
-
-    fn interval(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<u32> {
-        let number = match &node.value {
-            Value::Number { number, raw } if number.is_f64() && (raw.contains(['.', 'e', 'E'])) => {
-                self.wrong_type(
-                    node,
-                    path,
-                    "a whole number",
-                    &shown(raw),
-                    Some("write whole seconds, e.g. 300".into()),
-                );
-                return None;
-            }
-            Value::Number { number, raw } => {
-                let in_range = number.as_u64().and_then(|n| u32::try_from(n).ok());
-                match in_range.filter(|n| (1..=MAX_INTERVAL_SEC).contains(n)) {
-                    None => {
-                        let message = format!("interval_sec is {}, outside 1 to {MAX_INTERVAL_SEC}", shown(raw));
-                        let hint = "seconds, at least 1 and at most 366 days; use paused: true to stop a schedule";
-                        self.out.push(Finding::error(node.at, "out-of-range", path.pointer(), message).hint(hint));
-                        return None;
-                    }
-                    Some(n) if !scalar::is_ordinary_integer(raw) => {
-                        let found = format!("\"{}\"", shown(raw));
-                        self.wrong_type(node, path, "a plain decimal number", &found, Some(format!("write {n}")));
-                        return None;
-                    }
-                    Some(n) => n,
-                }
-            }
-            Value::Text { text, plain } => {
-                let digits: String = text.chars().filter(|c| !matches!(c, '_' | ',' | '\'' | ' ')).collect();
-                let hint = if scalar::is_ordinary_integer(&digits) && digits.len() < 12 {
-                    let quoted = if *plain || node.at == Mark::NONE { "" } else { ", without quotes" };
-                    format!("write {digits}{quoted}")
-                } else {
-                    "write whole seconds, e.g. 300".to_owned()
-                };
-                let found = format!("the text \"{}\"", shown(text));
-                self.wrong_type(node, path, "a whole number", &found, Some(hint));
-                return None;
-            }
-            _ => {
-                self.mismatch(node, path, "a whole number", "write whole seconds, e.g. 300");
-                return None;
-            }
-        };
-        Some(number)
     }
 
     fn boolean(&mut self, node: &Node<'_>, path: &Path<'_>) -> Option<bool> {
@@ -449,7 +434,7 @@ impl Checker {
         self.out.push(finding.hint("give a value, or remove the key"));
     }
 
-    fn mismatch(&mut self, node: &Node<'_>, path: &Path<'_>, wanted: &str, hint: &str) {
+    pub fn mismatch(&mut self, node: &Node<'_>, path: &Path<'_>, wanted: &str, hint: &str) {
         match node.value {
             Value::Null => self.no_value(node, path),
             _ => self.wrong_type(node, path, wanted, &format!("a {}", kind(node)), Some(hint.to_owned())),

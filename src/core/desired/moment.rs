@@ -1,4 +1,4 @@
-//! The rules of `pause_until`: a moment, with its offset or in the schedule's time zone.
+//! The rules of moments (`pause_until`, `start_at`, `end_at`): one, with its offset or in the schedule's time zone.
 
 use chrono::offset::LocalResult;
 use chrono::{DateTime, NaiveDateTime, TimeZone as _};
@@ -16,12 +16,12 @@ pub(super) struct Written {
 }
 
 /// The moment in UTC, in the one form in which equal moments are equal texts.
-pub(super) fn moment(written: &Written, zone: Option<&str>, out: &mut Vec<Finding>) -> Option<String> {
+pub(super) fn moment(key: &str, written: &Written, zone: Option<&str>, out: &mut Vec<Finding>) -> Option<String> {
     match read(written.text.trim(), zone) {
         Ok(at) => Some(iso(at)),
         Err(hint) => {
-            let message = format!("pause_until is no moment: \"{}\"", shown(&written.text));
-            out.push(Finding::error(written.at, "bad-time", "/pause_until".to_owned(), message).hint(hint));
+            let message = format!("{key} is no moment: \"{}\"", shown(&written.text));
+            out.push(Finding::error(written.at, "bad-time", format!("/{key}"), message).hint(hint));
             None
         }
     }

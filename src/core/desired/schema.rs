@@ -110,11 +110,11 @@ fn refine(fields: &mut Map<String, Value>) {
     ] }),
     );
     // An offset may be left out where there is a time zone, so that it is no `date-time`.
-    extend(
-        fields,
-        "pause_until",
-        json!({ "pattern": r"^\s*\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})?\s*$" }),
-    );
+    let moment =
+        json!({ "pattern": r"^\s*\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})?\s*$" });
+    for key in ["pause_until", "start_at", "end_at"] {
+        extend(fields, key, moment.clone());
+    }
     extend(fields, "resources", json!({ "minItems": 1, "examples": [["jobs", "contacts"], ["orders"]] }));
     extend(
         fields,

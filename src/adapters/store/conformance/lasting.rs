@@ -12,8 +12,7 @@ pub async fn everything_outlives_the_store(site: &impl Site) {
     let row = add(&store, "noop/a", Some(NOW)).await;
     let run = start(&store, "noop/a", NOW).await;
     let stats = ImportStats { skipped: 4, ..ImportStats::default() };
-    let end =
-        Completion { run, started: NOW, row, ended: NOW, ok: true, message: String::new(), error_class: None, stats };
+    let end = Completion { stats, ..end(run, row) };
     store.complete(end).await.unwrap();
     let record = Record { key: "1".into(), payload: serde_json::json!({}) };
     let page = Page { resource: Resource::JOBS, records: vec![record], bookmark: Some(serde_json::json!(5)) };

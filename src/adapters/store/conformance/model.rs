@@ -116,7 +116,7 @@ impl Model {
             }
             Call::Claim { name, nominal, to, told } => self.claim(store, NAMES[name], nominal, to, told).await,
             Call::Advance { name, from, to } => {
-                store.advance(vec![Advance { row: self.key(NAMES[name]), from, to }]).await.unwrap();
+                store.advance(vec![Advance { row: self.key(NAMES[name]), from, to, missed: 0 }]).await.unwrap();
                 self.advance(NAMES[name], from, to);
             }
             Call::Complete { nth, ok } => self.complete(store, nth, ok).await,
@@ -149,10 +149,10 @@ impl Model {
         to: Option<Millis>,
         told: bool,
     ) {
-        let advance = Advance { row: self.key(name), from: nominal, to };
+        let advance = Advance { row: self.key(name), from: nominal, to, missed: 0 };
         let audit = if told { vec![draft(name)] } else { Vec::new() };
         let asked = Claim { advance: Some(advance), audit, ..claim(name, nominal) };
-        let granted = store.claim(vec![asked], NOW).await.unwrap().remove(0);
+        let granted = store.claim(vec![asked], NOW).await.unwrap().remove(0).run();
         assert_eq!(granted.is_some(), self.slots.insert((name, nominal)));
         if let Some(claimed) = granted {
             assert_eq!(claimed.seqs.len(), usize::from(told));
@@ -168,10 +168,7 @@ impl Model {
         }
         let Open { run, row } = self.open.remove(nth % self.open.len());
         let (message, stats) = (String::new(), ImportStats::default());
-        store
-            .complete(Completion { run, started: NOW, row, ended: NOW, ok, message, error_class: None, stats })
-            .await
-            .unwrap();
+        store.complete(Completion { ok, message, stats, ..end(run, row) }).await.unwrap();
         if let Some(row) = self.rows.values_mut().find(|known| known.key == row) {
             row.last_ok = Some(ok);
             row.failures = if ok { 0 } else { row.failures + 1 };

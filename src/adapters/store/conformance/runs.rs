@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::adapters::store::{Advance, Completion};
-use crate::core::model::ImportStats;
+use crate::adapters::store::{Advance, Granted, Parked};
 
-fn end(run: i64, row: i64, ok: bool) -> Completion {
+fn ended(run: i64, row: i64, ok: bool) -> Completion {
     let stats = ImportStats { imported: 2, updated: 1, ..ImportStats::default() };
     let error_class = (!ok).then_some("unavailable");
-    Completion { run, started: NOW, row, ended: NOW + 50, ok, message: "done".into(), error_class, stats }
+    Completion { ended: NOW + 50, ok, message: "done".into(), error_class, stats, ..end(run, row) }
 }
 
 pub async fn one_slot_is_granted_once(site: &impl Site) {
@@ -20,12 +19,16 @@ pub async fn one_slot_is_granted_once(site: &impl Site) {
     });
     let mut granted = 0;
     for task in tasks.collect::<Vec<_>>() {
-        granted += usize::from(task.await.unwrap().is_some());
+        granted += usize::from(task.await.unwrap().run().is_some());
     }
     assert_eq!(granted, 1);
     store.close();
     let store = site.open();
-    assert_eq!(store.claim(vec![claim("noop/a", NOW)], NOW).await.unwrap(), [None], "nor again after a restart");
+    assert_eq!(
+        store.claim(vec![claim("noop/a", NOW)], NOW).await.unwrap(),
+        [Granted::Taken],
+        "nor again after a restart"
+    );
 }
 
 pub async fn different_slots_are_all_granted(site: &impl Site) {
@@ -37,7 +40,7 @@ pub async fn different_slots_are_all_granted(site: &impl Site) {
     });
     let mut runs = BTreeSet::new();
     for task in tasks.collect::<Vec<_>>() {
-        assert!(runs.insert(task.await.unwrap().unwrap().run), "each run has its own id");
+        assert!(runs.insert(task.await.unwrap().run().unwrap().run), "each run has its own id");
     }
     assert_eq!(store.open_runs().await.unwrap().len(), 64);
 }
@@ -46,13 +49,13 @@ pub async fn one_batch_grants_a_slot_once(site: &impl Site) {
     let store = site.open();
     let batch = vec![claim("noop/a", NOW), claim("noop/a", NOW), claim("noop/b", NOW)];
     let granted = store.claim(batch, NOW).await.unwrap();
-    assert_eq!(granted.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(granted.into_iter().map(|granted| granted.run().is_some()).collect::<Vec<_>>(), [true, false, true]);
 }
 
 pub async fn a_timer_moves_only_from_where_it_stands(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(100)).await;
-    let advance = |from, to| store.advance(vec![Advance { row, from, to }]);
+    let advance = |from, to| store.advance(vec![Advance { row, from, to, missed: 0 }]);
     advance(99, Some(1)).await.unwrap();
     assert_eq!(due(&store, "noop/a").await, Some(100));
     advance(100, Some(200)).await.unwrap();
@@ -66,12 +69,14 @@ pub async fn a_timer_moves_only_from_where_it_stands(site: &impl Site) {
 pub async fn a_claim_moves_its_timer_unless_an_edit_came_between(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(100)).await;
-    let moving =
-        |nominal, to| Claim { advance: Some(Advance { row, from: nominal, to: Some(to) }), ..claim("noop/a", nominal) };
-    assert!(store.claim(vec![moving(100, 200)], NOW).await.unwrap()[0].is_some());
+    let moving = |nominal, to| Claim {
+        advance: Some(Advance { row, from: nominal, to: Some(to), missed: 2 }),
+        ..claim("noop/a", nominal)
+    };
+    assert!(store.claim(vec![moving(100, 200)], NOW).await.unwrap().remove(0).run().is_some());
     assert_eq!(due(&store, "noop/a").await, Some(200));
     apply(&store, vec![put("noop/a", 60, Some(250))]).await;
-    assert!(store.claim(vec![moving(200, 300)], NOW).await.unwrap()[0].is_some());
+    assert!(store.claim(vec![moving(200, 300)], NOW).await.unwrap().remove(0).run().is_some());
     assert_eq!(due(&store, "noop/a").await, Some(250), "the edit set it anew");
 }
 
@@ -79,11 +84,11 @@ pub async fn a_claims_entries_come_only_with_its_grant(site: &impl Site) {
     let store = site.open();
     let told = || Claim { audit: vec![draft("noop/a")], trigger: Trigger::RunNow, ..claim("noop/a", NOW) };
     let granted = store.claim(vec![told(), told()], NOW).await.unwrap();
-    assert_eq!(granted[0].as_ref().unwrap().seqs, [1]);
-    assert_eq!(granted[1], None);
-    assert_eq!(store.claim(vec![told()], NOW).await.unwrap(), [None]);
+    assert_eq!(granted[0].clone().run().unwrap().seqs, [1]);
+    assert_eq!(granted[1], Granted::Taken);
+    assert_eq!(store.claim(vec![told()], NOW).await.unwrap(), [Granted::Taken]);
     assert_whole(&store, 1).await;
-    assert_eq!(store.open_runs().await.unwrap()[0].trigger, "run-now");
+    assert_eq!(store.open_runs().await.unwrap()[0].trigger, Trigger::RunNow);
 }
 
 pub async fn terms_rise_with_each_opening(site: &impl Site) {
@@ -103,7 +108,7 @@ pub async fn a_completion_shows_in_the_status(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(NOW)).await;
     let run = start(&store, "noop/a", NOW).await;
-    store.complete(end(run, row, true)).await.unwrap();
+    store.complete(ended(run, row, true)).await.unwrap();
     assert!(store.open_runs().await.unwrap().is_empty());
     let last = store.schedule(id("noop/a")).await.unwrap().unwrap().last;
     assert_eq!((last.ended, last.ok, last.message.as_deref()), (Some(NOW + 50), Some(true), Some("done")));
@@ -119,7 +124,7 @@ pub async fn failures_add_up_until_a_success(site: &impl Site) {
     let row = add(&store, "noop/a", None).await;
     for (slot, (ok, failures)) in [(false, 1), (false, 2), (true, 0), (false, 1)].into_iter().enumerate() {
         let run = start(&store, "noop/a", Millis::try_from(slot).unwrap()).await;
-        store.complete(end(run, row, ok)).await.unwrap();
+        store.complete(ended(run, row, ok)).await.unwrap();
         let last = store.schedule(id("noop/a")).await.unwrap().unwrap().last;
         assert_eq!((last.ok, last.failures), (Some(ok), failures));
     }
@@ -134,7 +139,7 @@ pub async fn a_completion_after_the_delete_touches_no_other_schedule(site: &impl
     apply(&store, vec![change("noop/a", ChangeKind::Delete)]).await;
     add(&store, "noop/b", None).await;
     add(&store, "noop/a", None).await;
-    store.complete(end(run, row, false)).await.unwrap();
+    store.complete(ended(run, row, false)).await.unwrap();
     for name in ["noop/a", "noop/b"] {
         let last = store.schedule(id(name)).await.unwrap().unwrap().last;
         assert_eq!((last.ok, last.failures), (None, 0), "{name}");
@@ -145,25 +150,85 @@ pub async fn a_completion_after_the_delete_touches_no_other_schedule(site: &impl
 pub async fn open_runs_survive_a_restart(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", None).await;
-    let (ended, cut) = (start(&store, "noop/a", 1).await, start(&store, "noop/a", 2).await);
-    store.complete(end(ended, row, true)).await.unwrap();
+    let (done, cut) = (start(&store, "noop/a", 1).await, start(&store, "noop/a", 2).await);
+    store.complete(ended(done, row, true)).await.unwrap();
     store.close();
     let open = site.open().open_runs().await.unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!(
-        (open[0].run, &open[0].id, open[0].nominal, open[0].trigger.as_str()),
-        (cut, &id("noop/a"), 2, "schedule")
+        (open[0].run, &open[0].id, open[0].nominal, open[0].trigger),
+        (cut, &id("noop/a"), 2, Trigger::Schedule)
     );
 }
 
 pub async fn a_lift_is_told_of_once(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(NOW)).await;
-    let lift = |from| (Advance { row, from, to: Some(NOW + 60) }, draft("noop/a"));
+    let lift = |from| (Advance { row, from, to: Some(NOW + 60), missed: 0 }, draft("noop/a"));
     store.lift(vec![lift(NOW - 1)], NOW).await.unwrap();
     assert_eq!((store.audit_head().await.unwrap().seq, due(&store, "noop/a").await), (0, Some(NOW)));
     for _ in 0..2 {
         store.lift(vec![lift(NOW)], NOW).await.unwrap();
         assert_eq!((store.audit_head().await.unwrap().seq, due(&store, "noop/a").await), (1, Some(NOW + 60)));
     }
+}
+
+/// A claim under this rule, and what came of it in a word.
+async fn under(store: &SharedStore, overlap: Option<Overlap>, nominal: Millis) -> (&'static str, i64) {
+    let asked = Claim { overlap, ..claim("noop/a", nominal) };
+    match store.claim(vec![asked], NOW).await.unwrap().remove(0) {
+        Granted::Run(claimed) => (if claimed.is_queued { "queued" } else { "running" }, claimed.run),
+        Granted::Overlap => ("overlap", 0),
+        Granted::Taken => ("taken", 0),
+    }
+}
+
+pub async fn overlap_is_decided_from_the_runs_that_are_not_done(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(NOW)).await;
+    let (skip, queue) = (Some(Overlap::Skip), Some(Overlap::QueueOne));
+    let (state, first) = under(&store, skip, 1).await;
+    assert_eq!(state, "running");
+    assert_eq!(under(&store, skip, 2).await.0, "overlap");
+    assert_eq!(under(&store, queue, 3).await.0, "queued");
+    assert_eq!(under(&store, queue, 4).await.0, "overlap", "one is lined up");
+    assert_eq!(under(&store, Some(Overlap::Cancel), 5).await.0, "overlap", "the one lined up comes next");
+    assert_eq!(under(&store, Some(Overlap::Allow), 6).await.0, "running");
+    assert_eq!(under(&store, None, 7).await.0, "queued", "what was asked for lines up");
+    assert_eq!(under(&store, None, 7).await.0, "taken");
+    store.complete(ended(first, row, true)).await.unwrap();
+    assert_eq!(under(&store, skip, 8).await.0, "overlap", "others are still not done");
+    for run in store.open_runs().await.unwrap() {
+        store.complete(ended(run.run, row, true)).await.unwrap();
+    }
+    assert_eq!(under(&store, Some(Overlap::Cancel), 9).await.0, "running");
+}
+
+pub async fn a_run_between_two_attempts_makes_way_and_is_found_again(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(NOW)).await;
+    let run = start(&store, "noop/a", 1).await;
+    let parked = Parked {
+        run,
+        attempts: 2,
+        retry_at: NOW + 5,
+        message: "down".into(),
+        error_class: "unavailable",
+        log: Some("x".into()),
+    };
+    store.park_run(parked).await.unwrap();
+    store.close();
+    let store = site.open();
+    let open = store.open_runs().await.unwrap().remove(0);
+    assert_eq!((open.state, open.attempts, open.retry_at), (RunState::Waiting, 2, Some(NOW + 5)));
+    assert_eq!(open.log.as_deref(), Some("x"));
+    assert_eq!(under(&store, Some(Overlap::Skip), 2).await.0, "running");
+    assert!(store.begin_run(run).await.unwrap());
+    assert_eq!(store.open_runs().await.unwrap()[0].state, RunState::Running);
+    let failures = store.complete(ended(run, row, false)).await.unwrap();
+    assert_eq!(failures, 1);
+    assert!(!store.begin_run(run).await.unwrap(), "it has ended");
+    let cancelled = start(&store, "noop/a", 3).await;
+    let cancelled = Completion { state: RunState::Cancelled, ..ended(cancelled, row, false) };
+    assert_eq!(store.complete(cancelled).await.unwrap(), 1, "a wanted end is no failure");
 }

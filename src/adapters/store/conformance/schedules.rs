@@ -50,16 +50,7 @@ pub async fn a_put_renews_the_row_and_keeps_its_history(site: &impl Site) {
     let row = add(&store, "noop/a", Some(NOW)).await;
     let run = start(&store, "noop/a", NOW).await;
     let stats = ImportStats { imported: 3, ..ImportStats::default() };
-    let end = Completion {
-        run,
-        started: NOW,
-        row,
-        ended: NOW,
-        ok: false,
-        message: "m".into(),
-        error_class: Some("timeout"),
-        stats,
-    };
+    let end = Completion { ok: false, message: "m".into(), error_class: Some("timeout"), stats, ..end(run, row) };
     store.complete(end).await.unwrap();
     let applied = apply(&store, vec![put("noop/a", 60, Some(NOW + 60))]).await;
     assert_eq!(applied.rows, [row]);

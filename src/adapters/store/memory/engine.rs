@@ -10,6 +10,7 @@ use super::super::*;
 use super::log::{audit_counts, fleet_counts, matches, tenant_counts};
 use super::tables::{Row, Tables};
 use super::{Ending, MemoryStore, failed, wait};
+use crate::core::policy::policy_text;
 
 impl MemoryStore {
     /// Hands a write in. It is done when its time comes, also if nobody waits for it any more.
@@ -120,6 +121,7 @@ fn fleet_row(tables: &Tables, key: i64, row: &Row) -> FleetRow {
         interval_sec: row.spec.interval_sec,
         cron: row.spec.cron.clone(),
         timezone: row.spec.timezone.clone(),
+        policy: policy_text(&row.spec.rest).to_owned(),
         paused: row.spec.paused,
         pause_until: row.spec.pause_until,
         actual: Tables::actual(row),
@@ -197,7 +199,7 @@ impl Store for MemoryStore {
         self.write("append to the audit log", move |tables| Ok(tables.append(drafts, now)))
     }
 
-    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Option<Claimed>>> {
+    fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Granted>> {
         let term = self.term;
         self.write("claim runs", move |tables| Ok(tables.claim(claims, term, now)))
     }
@@ -209,11 +211,19 @@ impl Store for MemoryStore {
         })
     }
 
-    fn complete(&self, completion: Completion) -> StoreFuture<'_, ()> {
-        self.write("record a run's end", move |tables| {
-            tables.complete(completion);
+    fn begin_run(&self, run: i64) -> StoreFuture<'_, bool> {
+        self.write("begin a run", move |tables| Ok(tables.begin(run)))
+    }
+
+    fn park_run(&self, parked: Parked) -> StoreFuture<'_, ()> {
+        self.write("record a failed attempt", move |tables| {
+            tables.park(parked);
             Ok(())
         })
+    }
+
+    fn complete(&self, completion: Completion) -> StoreFuture<'_, u32> {
+        self.write("record a run's end", move |tables| Ok(tables.complete(completion)))
     }
 
     fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats> {
@@ -372,17 +382,7 @@ impl Store for MemoryStore {
     }
 
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>> {
-        self.read("read open runs", |tables| {
-            let open = tables.runs.iter().filter(|(_, run)| run.ended.is_none());
-            open.map(|(run, found)| OpenRun {
-                run: *run,
-                id: found.id.clone(),
-                nominal: found.nominal,
-                trigger: found.trigger.as_str().to_owned(),
-                started: found.started,
-            })
-            .collect()
-        })
+        self.read("read open runs", Tables::open_runs)
     }
 
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>> {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::super::{
-    ANSWER_TTL_MS, Advance, Applied, Author, Brake, Change, ChangeKind, Claim, Claimed, CommitDue, Completion,
-    Dismissal, Hold, Intent, LastRun, Problem, Promised, Put, Remembered, Revision, StoreError, StoreResult, Trigger,
+    ANSWER_TTL_MS, Applied, Author, Brake, Change, ChangeKind, CommitDue, Dismissal, Hold, Intent, LastRun, Problem,
+    Promised, Put, Remembered, Revision, StoreError, StoreResult,
 };
 use super::failed;
+use super::runs::Run;
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
 use crate::core::model::{Digest, ImportStats, Millis, Resource, ScheduleId};
@@ -29,18 +30,7 @@ pub struct Row {
 pub struct Timer {
     pub due: Option<Millis>,
     pub last: LastRun,
-}
-
-#[derive(Clone, Debug)]
-pub struct Run {
-    pub id: ScheduleId,
-    pub nominal: Millis,
-    pub trigger: Trigger,
-    pub term: i64,
-    pub started: Millis,
-    pub ended: Option<Millis>,
-    pub ok: Option<bool>,
-    pub stats: ImportStats,
+    pub missed: u32,
 }
 
 /// A record's digest, last sight and resource under connector/tenant, resource and key.
@@ -178,61 +168,11 @@ impl Tables {
         seqs
     }
 
-    pub fn claim(&mut self, claims: Vec<Claim>, term: i64, now: Millis) -> Vec<Option<Claimed>> {
-        let mut granted = Vec::with_capacity(claims.len());
-        for claim in claims {
-            let free = self.slots.insert((claim.id.clone(), claim.nominal));
-            if let Some(advance) = &claim.advance {
-                self.advance(advance);
-            }
-            granted.push(free.then(|| {
-                let run = self.runs.last_key_value().map_or(0, |(run, _)| *run) + 1;
-                let Claim { id, nominal, trigger, audit, .. } = claim;
-                let (ended, ok, stats) = (None, None, ImportStats::default());
-                self.runs.insert(run, Run { id, nominal, trigger, term, started: now, ended, ok, stats });
-                Claimed { run, seqs: self.append(audit, now) }
-            }));
-        }
-        granted
-    }
-
-    pub fn advance(&mut self, advance: &Advance) {
-        if let Some(timer) = self.timers.get_mut(&advance.row).filter(|timer| timer.due == Some(advance.from)) {
-            timer.due = advance.to;
-        }
-    }
-
-    pub fn lift(&mut self, lifts: Vec<(Advance, Draft)>, now: Millis) {
-        for (advance, entry) in lifts {
-            if self.timers.get(&advance.row).is_some_and(|timer| timer.due == Some(advance.from)) {
-                self.advance(&advance);
-                self.append(vec![entry], now);
-            }
-        }
-    }
-
     pub fn set_stamps(&mut self, stamps: Vec<(i64, u64)>) {
         for (key, stamp) in stamps {
             if let Some(row) = self.schedules.get_mut(&key) {
                 Arc::make_mut(row).stamp = stamp;
             }
-        }
-    }
-
-    pub fn complete(&mut self, completion: Completion) {
-        let Some(run) = self.runs.get_mut(&completion.run).filter(|run| run.ended.is_none()) else { return };
-        run.ended = Some(completion.ended);
-        run.started = completion.started;
-        run.ok = Some(completion.ok);
-        run.stats = completion.stats;
-        if let Some(Timer { last, .. }) = self.timers.get_mut(&completion.row) {
-            *last = LastRun {
-                ended: Some(completion.ended),
-                ok: Some(completion.ok),
-                message: Some(completion.message),
-                stats: completion.stats,
-                failures: if completion.ok { 0 } else { last.failures + 1 },
-            };
         }
     }
 

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::with_suffix;
 use crate::adapters::store::{
-    ANSWER_TTL_MS, AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, OpenRun, Problem,
+    ANSWER_TTL_MS, AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, Problem,
     Remembered, ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
 };
 use crate::core::audit::{Entry, Head, operation};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
+use crate::core::policy::policy_text;
 use crate::core::row::{Fingerprint, RowSpec, row_fingerprint};
 
 /// Takes a batch; false when nobody wants more.
@@ -104,6 +105,7 @@ pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) 
             interval_sec: loose(row, 3)?,
             cron: loose(row, 4)?,
             timezone: loose(row, 5)?,
+            policy: row.get_ref(8)?.as_str().map(policy_text).unwrap_or_default().to_owned(),
             paused: loose(row, 6)?.unwrap_or(false),
             // Columns that cannot be read are unlike any that were applied.
             actual: columns_fingerprint(row, 3).unwrap_or([0; 16]),
@@ -256,21 +258,6 @@ pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: &Reso
         .query_row((id.connector.as_str(), id.tenant.as_str(), resource.as_str()), |row| row.get(0))
         .optional()?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
-}
-
-pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
-    let mut statement = connection
-        .prepare("SELECT id, schedule, nominal_ms, trigger, started_ms FROM runs WHERE ended_ms IS NULL ORDER BY id")?;
-    let rows = statement.query_map([], |row| {
-        let id: Option<ScheduleId> = row.get_ref(1)?.as_str()?.parse().ok();
-        Ok(id.map(|id| (id, row.get(0), row.get(2), row.get(3), row.get(4))))
-    })?;
-    rows.filter_map(Result::transpose)
-        .map(|found| {
-            let (id, run, nominal, trigger, started) = found?;
-            Ok(OpenRun { run: run?, id, nominal: nominal?, trigger: trigger?, started: started? })
-        })
-        .collect()
 }
 
 pub(super) fn intents(connection: &Connection) -> Result<Vec<(i64, Intent)>> {

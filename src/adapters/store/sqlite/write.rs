@@ -6,10 +6,8 @@ use super::history;
 use super::writer::Work;
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
-    ANSWER_TTL_MS, Advance, Applied, Brake, Change, ChangeKind, Claim, Claimed, Completion, Intent, Problem, Promised,
-    Put, Remembered,
+    ANSWER_TTL_MS, Applied, Brake, Change, ChangeKind, Intent, Problem, Promised, Put, Remembered,
 };
-use crate::core::audit::Draft;
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
 
 pub(super) fn apply(work: &mut Work<'_>, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> Result<Applied> {
@@ -141,79 +139,11 @@ fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
     Ok(row.unwrap_or(0))
 }
 
-pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Option<Claimed>>> {
-    let mut granted = Vec::with_capacity(claims.len());
-    for claim in claims {
-        let run = work.new_run();
-        let taken = work.execute(
-            "INSERT OR IGNORE INTO runs (id, schedule, nominal_ms, trigger, state, term, started_ms)
-             VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6)",
-            (run, claim.id.to_string(), claim.nominal, claim.trigger.as_str(), work.term, now),
-        )?;
-        if let Some(advance) = &claim.advance {
-            move_timer(work, advance)?;
-        }
-        let granted_run = if taken > 0 { Some(Claimed { run, seqs: work.append(claim.audit, now)? }) } else { None };
-        granted.push(granted_run);
-    }
-    Ok(granted)
-}
-
-pub(super) fn advance(work: &mut Work<'_>, advances: &[Advance]) -> Result<()> {
-    advances.iter().try_for_each(|advance| move_timer(work, advance).map(|_| ()))
-}
-
-pub(super) fn lift(work: &mut Work<'_>, lifts: Vec<(Advance, Draft)>, now: Millis) -> Result<()> {
-    for (advance, entry) in lifts {
-        if move_timer(work, &advance)? > 0 {
-            work.append(vec![entry], now)?;
-        }
-    }
-    Ok(())
-}
-
-/// Returns how many timers stood where it was to move from.
-fn move_timer(work: &mut Work<'_>, advance: &Advance) -> Result<usize> {
-    work.execute(
-        "UPDATE timers SET next_due_ms = ?3 WHERE id = ?1 AND next_due_ms = ?2",
-        (advance.row, advance.from, advance.to),
-    )
-}
-
 #[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
 pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[(i64, u64)]) -> Result<()> {
     for (row, stamp) in stamps {
         work.execute("UPDATE schedules SET stamp = ?2 WHERE id = ?1", (row, *stamp as i64))?;
     }
-    Ok(())
-}
-
-/// The run's end, once, and the schedule's last run if the schedule still exists.
-pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<()> {
-    let stats = serde_json::to_string(&completion.stats).unwrap_or_default();
-    let ended = work.execute(
-        "UPDATE runs SET state = 'done', ended_ms = ?2, ok = ?3, message = ?4, error_class = ?5, stats = ?6,
-                started_ms = ?7
-         WHERE id = ?1 AND ended_ms IS NULL",
-        (
-            completion.run,
-            completion.ended,
-            completion.ok,
-            &completion.message,
-            completion.error_class,
-            &stats,
-            completion.started,
-        ),
-    )?;
-    if ended == 0 {
-        return Ok(());
-    }
-    work.execute(
-        "UPDATE timers SET last_run_ms = ?2, last_ok = ?3, last_message = ?4, last_stats = ?5,
-                           failures = CASE WHEN ?3 THEN 0 ELSE failures + 1 END
-         WHERE id = ?1",
-        (completion.row, completion.ended, completion.ok, &completion.message, &stats),
-    )?;
     Ok(())
 }
 

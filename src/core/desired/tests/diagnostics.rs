@@ -72,7 +72,7 @@ fn cadences() {
         "colour: red\n",
         &[
             "0:0 no-cadence : a schedule needs interval_sec or cron (add e.g. \"interval_sec: 300\")",
-            "1:1 unknown-key /colour: unknown key \"colour\" (there are: interval_sec, cron, timezone, paused, pause_reason, pause_until, connection, resources, labels)",
+            "1:1 unknown-key /colour: unknown key \"colour\" (there are: interval_sec, cron, timezone, paused, pause_reason, pause_until, start_at, end_at, jitter_sec, overlap, catch_up, catch_up_window_sec, catch_up_max, retries, retry_backoff_sec, timeout_sec, start_deadline_sec, auto_pause_after, keep_runs, keep_runs_days, connection, resources, labels)",
         ],
     );
     check(
@@ -124,13 +124,13 @@ fn cadences() {
     check(
         "interval_sec: 1.5\n",
         &[
-            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not 1.5 (write whole seconds, e.g. 300)",
+            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not 1.5 (write a whole number, e.g. 300)",
         ],
     );
     check(
         "interval_sec: 5m\n",
         &[
-            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not the text \"5m\" (write whole seconds, e.g. 300)",
+            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not the text \"5m\" (write a whole number, e.g. 300)",
         ],
     );
     check(
@@ -148,7 +148,7 @@ fn cadences() {
     check(
         "interval_sec: true\n",
         &[
-            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not a boolean (write whole seconds, e.g. 300)",
+            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not a boolean (write a whole number, e.g. 300)",
         ],
     );
     check(
@@ -158,7 +158,7 @@ fn cadences() {
     check(
         "interval_sec: [1]\n",
         &[
-            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not a list (write whole seconds, e.g. 300)",
+            "1:15 wrong-type /interval_sec: interval_sec has to be a whole number, not a list (write a whole number, e.g. 300)",
         ],
     );
     check(

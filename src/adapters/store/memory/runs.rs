@@ -1,0 +1,138 @@
+//! Runs in memory: the counterpart of `sqlite/runs`.
+
+use super::super::{Advance, Claim, Claimed, Completion, Granted, LastRun, OpenRun, Parked};
+use super::tables::{Tables, Timer};
+use crate::core::audit::Draft;
+use crate::core::model::{ImportStats, Millis, ScheduleId};
+use crate::core::policy::Overlap;
+use crate::core::run::{RunState, Trigger};
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub id: ScheduleId,
+    pub nominal: Millis,
+    pub trigger: Trigger,
+    pub state: RunState,
+    pub term: i64,
+    pub started: Millis,
+    pub ended: Option<Millis>,
+    pub ok: Option<bool>,
+    pub stats: ImportStats,
+    pub attempts: u32,
+    pub retry_at: Option<Millis>,
+    pub log: Option<String>,
+}
+
+impl Tables {
+    pub fn claim(&mut self, claims: Vec<Claim>, term: i64, now: Millis) -> Vec<Granted> {
+        claims.into_iter().map(|claim| self.claim_one(claim, term, now)).collect()
+    }
+
+    fn claim_one(&mut self, claim: Claim, term: i64, now: Millis) -> Granted {
+        let open: Vec<RunState> =
+            self.runs.values().filter(|run| run.id == claim.id && run.ended.is_none()).map(|run| run.state).collect();
+        let busy = open.iter().any(|state| *state != RunState::Waiting);
+        let lined_up = open.contains(&RunState::Queued);
+        let queued = match claim.overlap {
+            Some(Overlap::Allow) => Some(false),
+            Some(Overlap::Skip) => (!busy).then_some(false),
+            Some(Overlap::QueueOne | Overlap::Cancel) => (!lined_up).then_some(busy),
+            None => Some(busy),
+        };
+        let free = queued.is_some() && self.slots.insert((claim.id.clone(), claim.nominal));
+        if let Some(advance) = &claim.advance {
+            self.advance(&Advance { missed: advance.missed + u32::from(queued.is_none()), ..*advance });
+        }
+        let Some(is_queued) = queued else { return Granted::Overlap };
+        if !free {
+            return Granted::Taken;
+        }
+        let run = self.runs.last_key_value().map_or(0, |(run, _)| *run) + 1;
+        let Claim { id, nominal, trigger, audit, attempts, .. } = claim;
+        let state = if is_queued { RunState::Queued } else { RunState::Running };
+        let row = Run {
+            id,
+            nominal,
+            trigger,
+            state,
+            term,
+            started: now,
+            ended: None,
+            ok: None,
+            stats: ImportStats::default(),
+            attempts,
+            retry_at: None,
+            log: None,
+        };
+        self.runs.insert(run, row);
+        Granted::Run(Claimed { run, is_queued, seqs: self.append(audit, now) })
+    }
+
+    pub fn advance(&mut self, advance: &Advance) {
+        if let Some(timer) = self.timers.get_mut(&advance.row).filter(|timer| timer.due == Some(advance.from)) {
+            timer.due = advance.to;
+            timer.missed += advance.missed;
+        }
+    }
+
+    pub fn lift(&mut self, lifts: Vec<(Advance, Draft)>, now: Millis) {
+        for (advance, entry) in lifts {
+            if self.timers.get(&advance.row).is_some_and(|timer| timer.due == Some(advance.from)) {
+                self.advance(&advance);
+                self.append(vec![entry], now);
+            }
+        }
+    }
+
+    fn open(&mut self, run: i64) -> Option<&mut Run> {
+        self.runs.get_mut(&run).filter(|run| run.ended.is_none())
+    }
+
+    pub fn begin(&mut self, run: i64) -> bool {
+        let Some(run) = self.open(run) else { return false };
+        (run.state, run.retry_at) = (RunState::Running, None);
+        true
+    }
+
+    pub fn park(&mut self, parked: Parked) {
+        let Some(run) = self.open(parked.run) else { return };
+        run.state = RunState::Waiting;
+        (run.attempts, run.retry_at, run.log) = (parked.attempts, Some(parked.retry_at), parked.log);
+    }
+
+    pub fn complete(&mut self, completion: Completion) -> u32 {
+        let Some(run) = self.open(completion.run) else { return 0 };
+        run.state = completion.state;
+        run.ended = Some(completion.ended);
+        run.started = completion.started;
+        run.ok = Some(completion.ok);
+        run.stats = completion.stats;
+        (run.attempts, run.retry_at, run.log) = (completion.attempts, None, completion.log);
+        let Some(Timer { last, .. }) = self.timers.get_mut(&completion.row) else { return 0 };
+        let failures = if completion.ok { 0 } else { last.failures + u32::from(completion.state.counts()) };
+        *last = LastRun {
+            ended: Some(completion.ended),
+            ok: Some(completion.ok),
+            message: Some(completion.message),
+            stats: completion.stats,
+            failures,
+        };
+        failures
+    }
+
+    pub fn open_runs(&self) -> Vec<OpenRun> {
+        let open = self.runs.iter().filter(|(_, run)| run.ended.is_none());
+        open.map(|(key, run)| OpenRun {
+            run: *key,
+            id: run.id.clone(),
+            nominal: run.nominal,
+            trigger: run.trigger,
+            state: run.state,
+            started: run.started,
+            attempts: run.attempts,
+            retry_at: run.retry_at,
+            log: run.log.clone(),
+        })
+        .collect()
+    }
+}

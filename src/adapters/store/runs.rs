@@ -1,0 +1,116 @@
+//! What the store keeps of runs: slots claimed, attempts, ends.
+
+use super::{Draft, ImportStats, Millis, ScheduleId};
+use crate::core::policy::Overlap;
+use crate::core::run::{RunState, Trigger};
+
+/// A timer's move from one due time to the next. It takes place only while the timer still stands
+/// at `from`: an edit that came between has set it anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    pub row: i64,
+    pub from: Millis,
+    pub to: Option<Millis>,
+    /// Slots that pass with this move and get no run.
+    pub missed: u32,
+}
+
+/// Who asked for a run, and in which action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub by: String,
+    pub action_id: String,
+}
+
+/// A slot to be taken before its run starts.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub id: ScheduleId,
+    pub nominal: Millis,
+    pub trigger: Trigger,
+    /// What it does about a run of the schedule that is not done; `None` lines up behind any.
+    pub overlap: Option<Overlap>,
+    /// `None` where the schedule's own rhythm did.
+    pub asked: Option<Asked>,
+    /// Attempts that were made under other runs: of one that repeats an interrupted run.
+    pub attempts: u32,
+    /// How the timer moves with the claim, whatever comes of it; `None` leaves it.
+    pub advance: Option<Advance>,
+    /// Entries to write with the claim, such as who asked for it.
+    pub audit: Vec<Draft>,
+}
+
+/// What came of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    Run(Claimed),
+    /// Another run of the schedule is not done, and its rule lets the slot pass; it counts as missed.
+    Overlap,
+    /// The slot had been taken before.
+    Taken,
+}
+
+impl Granted {
+    pub fn run(self) -> Option<Claimed> {
+        match self {
+            Granted::Run(claimed) => Some(claimed),
+            Granted::Overlap | Granted::Taken => None,
+        }
+    }
+}
+
+/// A claim that was granted: the run's id and its audit entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub run: i64,
+    /// Waits for another run of its schedule.
+    pub is_queued: bool,
+    pub seqs: Vec<i64>,
+}
+
+/// A run between two attempts.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    pub run: i64,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When the next one is due.
+    pub retry_at: Millis,
+    /// How the last one failed.
+    pub message: String,
+    pub error_class: &'static str,
+    pub log: Option<String>,
+}
+
+/// A run's end.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    pub run: i64,
+    /// When the import began: later than the claim where it had to wait for another.
+    pub started: Millis,
+    pub row: i64,
+    pub ended: Millis,
+    /// Done, interrupted or cancelled.
+    pub state: RunState,
+    pub ok: bool,
+    pub message: String,
+    pub error_class: Option<&'static str>,
+    pub stats: ImportStats,
+    pub attempts: u32,
+    /// What the attempts had to say, bounded.
+    pub log: Option<String>,
+}
+
+/// A run without an end: one that waits, or one that a crash cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRun {
+    pub run: i64,
+    pub id: ScheduleId,
+    pub nominal: Millis,
+    pub trigger: Trigger,
+    pub state: RunState,
+    pub started: Millis,
+    pub attempts: u32,
+    pub retry_at: Option<Millis>,
+    pub log: Option<String>,
+}

@@ -1,0 +1,181 @@
+//! Runs as the writer writes them: claims, attempts, ends.
+
+use rusqlite::{Connection, Result};
+
+use super::writer::Work;
+use crate::adapters::store::{Advance, Claim, Claimed, Completion, Granted, OpenRun, Parked};
+use crate::core::audit::Draft;
+use crate::core::model::{Millis, ScheduleId};
+use crate::core::policy::Overlap;
+use crate::core::run::{RunState, Trigger};
+
+pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Granted>> {
+    claims.into_iter().map(|claim| claim_one(work, claim, now)).collect()
+}
+
+fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> {
+    let schedule = claim.id.to_string();
+    let open = open_of(work, &schedule)?;
+    let queued = match claim.overlap {
+        Some(Overlap::Allow) => Some(false),
+        Some(Overlap::Skip) => (open.busy == 0).then_some(false),
+        Some(Overlap::QueueOne | Overlap::Cancel) => (open.queued == 0).then_some(open.busy > 0),
+        None => Some(open.busy > 0),
+    };
+    let granted = match queued {
+        None => Granted::Overlap,
+        Some(is_queued) => insert(work, &schedule, &claim, is_queued, now)?,
+    };
+    if let Some(advance) = &claim.advance {
+        let missed = advance.missed + u32::from(granted == Granted::Overlap);
+        move_timer(work, &Advance { missed, ..*advance })?;
+    }
+    Ok(match granted {
+        Granted::Run(claimed) => Granted::Run(Claimed { seqs: work.append(claim.audit, now)?, ..claimed }),
+        passed => passed,
+    })
+}
+
+/// A schedule's runs that are not done.
+struct Open {
+    queued: i64,
+    /// All but those between two attempts, which make way.
+    busy: i64,
+}
+
+fn open_of(work: &mut Work<'_>, schedule: &str) -> Result<Open> {
+    let open = work.row(
+        "SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state <> 'waiting')
+         FROM runs WHERE schedule = ?1 AND ended_ms IS NULL",
+        [schedule],
+        |row| Ok(Open { queued: row.get(0)?, busy: row.get(1)? }),
+    )?;
+    Ok(open.unwrap_or(Open { queued: 0, busy: 0 }))
+}
+
+fn insert(work: &mut Work<'_>, schedule: &str, claim: &Claim, is_queued: bool, now: Millis) -> Result<Granted> {
+    let run = work.new_run();
+    let state = if is_queued { RunState::Queued } else { RunState::Running };
+    let taken = work.execute(
+        "INSERT OR IGNORE INTO runs (id, schedule, nominal_ms, trigger, state, term, started_ms, attempts, asked_by,
+                                     action_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        (
+            run,
+            schedule,
+            claim.nominal,
+            claim.trigger.as_str(),
+            state.as_str(),
+            work.term,
+            now,
+            claim.attempts,
+            claim.asked.as_ref().map(|asked| &asked.by),
+            claim.asked.as_ref().map(|asked| &asked.action_id),
+        ),
+    )?;
+    Ok(if taken > 0 { Granted::Run(Claimed { run, is_queued, seqs: Vec::new() }) } else { Granted::Taken })
+}
+
+pub(super) fn advance(work: &mut Work<'_>, advances: &[Advance]) -> Result<()> {
+    advances.iter().try_for_each(|advance| move_timer(work, advance).map(|_| ()))
+}
+
+pub(super) fn lift(work: &mut Work<'_>, lifts: Vec<(Advance, Draft)>, now: Millis) -> Result<()> {
+    for (advance, entry) in lifts {
+        if move_timer(work, &advance)? > 0 {
+            work.append(vec![entry], now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns how many timers stood where it was to move from.
+fn move_timer(work: &mut Work<'_>, advance: &Advance) -> Result<usize> {
+    work.execute(
+        "UPDATE timers SET next_due_ms = ?3, missed = missed + ?4 WHERE id = ?1 AND next_due_ms = ?2",
+        (advance.row, advance.from, advance.to, advance.missed),
+    )
+}
+
+/// A run that had waited goes on. Returns whether it still may.
+pub(super) fn begin(work: &mut Work<'_>, run: i64) -> Result<bool> {
+    let begun =
+        work.execute("UPDATE runs SET state = 'running', retry_at_ms = NULL WHERE id = ?1 AND ended_ms IS NULL", [run]);
+    Ok(begun? > 0)
+}
+
+pub(super) fn park(work: &mut Work<'_>, parked: &Parked) -> Result<()> {
+    work.execute(
+        "UPDATE runs SET state = 'waiting', attempts = ?2, retry_at_ms = ?3, message = ?4, error_class = ?5, log = ?6
+         WHERE id = ?1 AND ended_ms IS NULL",
+        (parked.run, parked.attempts, parked.retry_at, &parked.message, parked.error_class, &parked.log),
+    )
+    .map(|_| ())
+}
+
+/// The run's end, once, and the schedule's last run if the schedule still exists. Returns its
+/// failures in a row.
+pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u32> {
+    let stats = serde_json::to_string(&completion.stats).unwrap_or_default();
+    let ended = work.execute(
+        "UPDATE runs SET state = ?2, ended_ms = ?3, ok = ?4, message = ?5, error_class = ?6, stats = ?7,
+                started_ms = ?8, attempts = ?9, log = ?10, retry_at_ms = NULL
+         WHERE id = ?1 AND ended_ms IS NULL",
+        rusqlite::params![
+            completion.run,
+            completion.state.as_str(),
+            completion.ended,
+            completion.ok,
+            &completion.message,
+            completion.error_class,
+            &stats,
+            completion.started,
+            completion.attempts,
+            &completion.log,
+        ],
+    )?;
+    if ended == 0 {
+        return Ok(0);
+    }
+    let failures = work.row(
+        "UPDATE timers SET last_run_ms = ?2, last_ok = ?3, last_message = ?4, last_stats = ?5,
+                           failures = CASE WHEN ?3 THEN 0 ELSE failures + ?6 END
+         WHERE id = ?1 RETURNING failures",
+        (
+            completion.row,
+            completion.ended,
+            completion.ok,
+            &completion.message,
+            &stats,
+            u32::from(completion.state.counts()),
+        ),
+        |row| row.get(0),
+    )?;
+    Ok(failures.unwrap_or(0))
+}
+
+pub(super) fn open(connection: &Connection) -> Result<Vec<OpenRun>> {
+    let mut statement = connection.prepare(
+        "SELECT id, schedule, nominal_ms, trigger, state, started_ms, attempts, retry_at_ms, log
+         FROM runs WHERE ended_ms IS NULL ORDER BY id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let id: Option<ScheduleId> = row.get_ref(1)?.as_str()?.parse().ok();
+        // What a newer version wrote is treated like what was asked for by hand.
+        let trigger = Trigger::named(row.get_ref(3)?.as_str()?).unwrap_or(Trigger::RunNow);
+        let state = RunState::named(row.get_ref(4)?.as_str()?).unwrap_or(RunState::Running);
+        let Some(id) = id else { return Ok(None) };
+        Ok(Some(OpenRun {
+            run: row.get(0)?,
+            id,
+            nominal: row.get(2)?,
+            trigger,
+            state,
+            started: row.get(5)?,
+            attempts: row.get(6)?,
+            retry_at: row.get(7)?,
+            log: row.get(8)?,
+        }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}

@@ -1,6 +1,7 @@
 //! Pulls records from a source. One module a connector; all behind `Connect`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -49,6 +50,8 @@ pub struct ImportContext {
     /// Resolves what the connection refers to.
     pub secrets: Secrets,
     pub resources: Vec<Resource>,
+    /// Single records to bring up to date instead of all that `resources` name: what a webhook told of.
+    pub targets: Vec<(Resource, String)>,
     pub sink: Arc<dyn RecordSink>,
     pub clock: Clock,
     /// Fires when the run is to stop (shutdown); the import returns soon after.
@@ -96,6 +99,14 @@ pub struct ImportOutcome {
 pub struct ImportFailure {
     pub class: ErrorClass,
     pub message: String,
+    /// How long the source asks to be left alone, where it said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl ImportFailure {
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        ImportFailure { class, message: message.into(), retry_after: None }
+    }
 }
 
 /// A connector: one import of one tenant at a time through `import`.

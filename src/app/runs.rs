@@ -198,14 +198,14 @@ impl App {
 
     /// What the import may use; secrets are resolved here, at run time.
     async fn import_context(&self, job: &Job) -> Result<ImportContext, ImportFailure> {
-        let configuration = |message: String| ImportFailure { class: ErrorClass::Configuration, message };
+        let configuration = |message: String| ImportFailure::new(ErrorClass::Configuration, message);
         let secrets = Secrets { folder: self.settings.secrets_dir.clone() };
         let nowhere = || (String::new(), Secret(String::new()));
         let (spec, reach) = if job.id.connector == Connector::Noop {
             (ScheduleSpec::default(), nowhere())
         } else {
             let row = self.store.schedule(job.id.clone()).await;
-            let row = row.map_err(|e| ImportFailure { class: ErrorClass::Store, message: e.to_string() })?;
+            let row = row.map_err(|e| ImportFailure::new(ErrorClass::Store, e.to_string()))?;
             let spec = row.and_then(|row| row.spec.spec());
             let spec = spec.ok_or_else(|| configuration("the schedule was deleted before its run began".to_owned()))?;
             let reach = match job.id.connector {
@@ -223,6 +223,7 @@ impl App {
             connection: spec.connection.unwrap_or_default(),
             secrets,
             resources: spec.resources,
+            targets: Vec::new(),
             sink: Arc::new(StoreSink { store: self.store.clone(), id: job.id.clone(), clock: self.clock.clone() }),
             clock: self.clock.clone(),
             cancel: self.runs.cancel.child_token(),
@@ -346,7 +347,7 @@ impl App {
 }
 
 fn failure(class: ErrorClass, message: String) -> ImportOutcome {
-    ImportOutcome { stats: ImportStats::default(), error: Some(ImportFailure { class, message }) }
+    ImportOutcome { stats: ImportStats::default(), error: Some(ImportFailure::new(class, message)) }
 }
 
 fn message(outcome: &ImportOutcome) -> String {

@@ -92,7 +92,7 @@ impl Connect for AccuLynx {
 }
 
 fn failure(class: ErrorClass, message: impl Into<String>) -> ImportFailure {
-    ImportFailure { class, message: message.into() }
+    ImportFailure::new(class, message)
 }
 
 fn cancelled() -> ImportFailure {

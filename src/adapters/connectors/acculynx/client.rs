@@ -197,7 +197,7 @@ impl Client {
                  the next run tries again",
                 pause.as_secs().max(1)
             );
-            return Err(failure(ErrorClass::RateLimited, message));
+            return Err(ImportFailure { retry_after: Some(pause), ..failure(ErrorClass::RateLimited, message) });
         }
         account.sleep(pause).await
     }

@@ -123,6 +123,7 @@ impl Bench {
             connection: Default::default(),
             secrets: Default::default(),
             resources: resources.to_vec(),
+            targets: Vec::new(),
             sink: sink.clone(),
             clock: self.clock.clone(),
             cancel: self.cancel.clone(),

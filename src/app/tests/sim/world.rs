@@ -265,7 +265,7 @@ impl Connect for Importer {
             }
             wait(u32::try_from(self.chance.below(30)).unwrap()).await;
             self.flying.lock().unwrap().remove(&context.id);
-            let failure = || ImportFailure { class: ErrorClass::Unavailable, message: "simulated".to_owned() };
+            let failure = || ImportFailure::new(ErrorClass::Unavailable, "simulated");
             ImportOutcome { stats: ImportStats::default(), error: self.chance.fails().then(failure) }
         })
     }

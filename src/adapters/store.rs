@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod conformance;
 mod counts;
+mod many;
 #[cfg(test)]
 pub mod memory;
 mod notes;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
+pub use many::{Deed, SpecQuery, SpecRow};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked};
 pub use sqlite::SqliteStore;
@@ -376,6 +378,10 @@ pub trait Store: Send + Sync {
     fn revisions(&self, query: RevisionQuery) -> StoreFuture<'_, Vec<Revision>>;
     /// Every schedule there ever was, as it was at `at` and as it is, in order of their names.
     fn fleet_at(&self, at: Millis) -> mpsc::Receiver<StoreResult<Vec<PastState>>>;
+    /// Specifications in order of their names.
+    fn specs(&self, query: SpecQuery) -> mpsc::Receiver<StoreResult<Vec<SpecRow>>>;
+    /// What an action changed, in order of the schedules' names.
+    fn deeds(&self, action_id: String) -> StoreFuture<'_, Vec<Deed>>;
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>>;
     fn intents(&self) -> StoreFuture<'_, Vec<(i64, Intent)>>;
     /// Edits still to be committed, oldest first.

@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod history;
 pub(super) mod lasting;
 pub(super) mod listing;
+pub(super) mod many;
 pub(super) mod model;
 pub(super) mod notes;
 pub(super) mod records;
@@ -61,6 +62,7 @@ macro_rules! store_conformance {
                 answers_are_remembered_and_expire the_last_good_defaults_are_kept;
             listing: statuses_page_through_everything_once one_tenants_status the_fleet_comes_in_order
                 a_reader_that_leaves_harms_nobody;
+            many: specifications_come_in_the_order_of_names an_action_is_found_with_what_was_before_it;
             lasting: everything_outlives_the_store a_write_counts_though_nobody_waits
                 foreign_writes_are_noticed_once a_closed_store_answers_stopped what_was_handed_in_is_finished;
         }

@@ -3,6 +3,7 @@
 
 mod engine;
 mod log;
+mod many;
 mod runs;
 mod tables;
 

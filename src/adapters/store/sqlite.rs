@@ -6,6 +6,7 @@ mod git;
 mod history;
 mod holds;
 mod lock;
+mod many;
 mod read;
 mod runs;
 mod write;
@@ -379,6 +380,14 @@ impl Store for SqliteStore {
         self.stream("read the fleet as it was", move |connection, hand_over| {
             history::fleet_at(connection, at, hand_over)
         })
+    }
+
+    fn specs(&self, query: SpecQuery) -> mpsc::Receiver<StoreResult<Vec<SpecRow>>> {
+        self.stream("read specifications", move |connection, hand_over| many::specs(connection, query, hand_over))
+    }
+
+    fn deeds(&self, action_id: String) -> StoreFuture<'_, Vec<Deed>> {
+        self.answer_later("read what an action changed", move |connection| many::deeds(connection, &action_id))
     }
 
     fn open_runs(&self) -> StoreFuture<'_, Vec<OpenRun>> {

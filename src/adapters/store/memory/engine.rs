@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::*;
 use super::log::{audit_counts, fleet_counts, matches, tenant_counts};
+use super::many::{deeds, specs};
 use super::tables::{Row, Tables};
 use super::{Ending, MemoryStore, failed, wait};
 use crate::core::policy::policy_text;
@@ -109,7 +110,7 @@ pub(super) fn due(tables: &Tables, key: i64) -> Option<Millis> {
     tables.timers.get(&key).and_then(|timer| timer.due)
 }
 
-fn last(tables: &Tables, key: i64) -> LastRun {
+pub(super) fn last(tables: &Tables, key: i64) -> LastRun {
     tables.timers.get(&key).map(|timer| timer.last.clone()).unwrap_or_default()
 }
 
@@ -418,6 +419,14 @@ impl Store for MemoryStore {
         self.stream("read the fleet as it was", |tables| {
             tables.revisions.iter().filter_map(|(id, all)| past_state(tables, id, all, at)).collect()
         })
+    }
+
+    fn specs(&self, query: SpecQuery) -> mpsc::Receiver<StoreResult<Vec<SpecRow>>> {
+        self.stream("read specifications", |tables| specs(tables, query))
+    }
+
+    fn deeds(&self, action_id: String) -> StoreFuture<'_, Vec<Deed>> {
+        self.read("read what an action changed", |tables| deeds(tables, &action_id))
     }
 
     fn commits_due(&self, limit: u32) -> StoreFuture<'_, Vec<CommitDue>> {

@@ -57,11 +57,11 @@ pub(super) fn add_revision(
 }
 
 /// The bytes behind the digest, if they are still those.
-fn content(digest: Option<Digest>, bytes: Option<Vec<u8>>) -> Option<Vec<u8>> {
+pub(super) fn content(digest: Option<Digest>, bytes: Option<Vec<u8>>) -> Option<Vec<u8>> {
     bytes.filter(|bytes| Some(Digest::of(bytes)) == digest)
 }
 
-fn digest_at(row: &Row<'_>, column: usize) -> Option<Digest> {
+pub(super) fn digest_at(row: &Row<'_>, column: usize) -> Option<Digest> {
     row.get::<_, Option<[u8; 32]>>(column).ok().flatten().map(Digest)
 }
 

@@ -53,7 +53,7 @@ fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
 
 /// A column that a person may have changed by hand: a value of the wrong kind counts as absent, so
 /// that one damaged row cannot hide all others.
-fn loose<T: FromSql>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
+pub(super) fn loose<T: FromSql>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
     match row.get(column) {
         Err(
             Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..),

@@ -19,6 +19,8 @@ pub mod row;
 
 pub mod fleet;
 
+pub mod windows;
+
 pub mod fair;
 
 pub mod access;

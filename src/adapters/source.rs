@@ -12,6 +12,7 @@ use crate::core::model::{Digest, ScheduleId};
 mod place;
 
 mod list;
+mod windows;
 
 mod read;
 

@@ -192,6 +192,7 @@ impl App {
                 complete: false,
                 problems: Vec::new(),
                 misplaced: Vec::new(),
+                windows: Vec::new(),
                 files: Vec::new(),
             },
             names: String::new(),

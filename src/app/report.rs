@@ -305,6 +305,7 @@ fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: 
         Sync::Pending => Some("waiting"),
         Sync::Synced if paused => Some("suspended"),
         _ if overdue => Some("overdue"),
+        Sync::Synced if glance.is_some() && next_due.is_none() && !is_asleep => Some("ended"),
         _ => None,
     };
     ScheduleStatus {

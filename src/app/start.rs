@@ -20,9 +20,10 @@ use crate::adapters::store::{Completion, FleetRow, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Glance, Member, Slot, Sync};
 use crate::core::model::{ImportStats, Millis, ScheduleId};
+use crate::core::policy::RunPolicy;
 use crate::core::row::{fingerprint, is_asleep};
 use crate::core::run::{RunState, Trigger};
-use crate::core::timing::Rhythm;
+use crate::core::timing::{Rhythm, RhythmCache};
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -201,36 +202,43 @@ impl App {
 /// nothing ran would else go unnoticed, since a row's fingerprint leaves it out.
 struct TimerCheck {
     now: Millis,
-    /// Many schedules share few cron expressions.
+    rhythms: RhythmCache,
+    /// Many schedules share few cron expressions, and most have no rules of their own.
     crons: HashMap<(String, String), Option<Millis>>,
 }
 
 impl TimerCheck {
     fn at(now: Millis) -> Self {
-        TimerCheck { now, crons: HashMap::new() }
+        TimerCheck { now, rhythms: RhythmCache::default(), crons: HashMap::new() }
     }
 
     fn are_right(&mut self, row: &FleetRow) -> bool {
         let sleeps = row.paused && row.pause_until.is_none_or(|end| end > self.now);
         match row.next_due {
-            due if sleeps || due.is_none() => row.paused && due == row.pause_until,
+            due if sleeps => due == row.pause_until,
             // A pause that is about to lift.
-            due if row.paused && due == row.pause_until => true,
+            due if row.paused && due.is_some() && due == row.pause_until => true,
             // What is overdue fires now, and then stands right.
             due => due.is_some_and(|due| due <= self.now) || self.next(row) == due,
         }
     }
 
     fn next(&mut self, row: &FleetRow) -> Option<Millis> {
-        if let Some(interval_sec) = row.interval_sec {
-            let id = ScheduleId::new(row.connector, row.tenant.parse().ok()?);
-            return Rhythm::interval(&id, interval_sec).next_after(self.now);
-        }
-        let zone = row.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
-        let key = (row.cron.clone()?, zone);
         let now = self.now;
-        let next = |key: &(String, String)| Rhythm::cron(&key.0, &key.1).ok()?.next_after(now);
-        *self.crons.entry(key.clone()).or_insert_with(|| next(&key))
+        let zone = row.timezone.as_deref().unwrap_or("UTC");
+        if row.policy.is_empty()
+            && let (None, Some(cron)) = (row.interval_sec, &row.cron)
+        {
+            let rhythms = &mut self.rhythms;
+            let next = || rhythms.cron(cron, zone).ok()?.next_after(now);
+            return *self.crons.entry((cron.clone(), zone.to_owned())).or_insert_with(next);
+        }
+        let id = ScheduleId::new(row.connector, row.tenant.parse().ok()?);
+        let rhythm = match row.interval_sec {
+            Some(interval_sec) => Rhythm::interval(&id, interval_sec),
+            None => self.rhythms.cron(row.cron.as_deref()?, zone).ok()?.clone(),
+        };
+        rhythm.under(&id, &RunPolicy::parse(&row.policy)).next_after(now)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::adapters::store::{AuditQuery, SqliteStore};
 use crate::app::mutate::{Edit, IfMatch, Mutation};
 use crate::core::model::{Caller, Source as Origin};
 
+mod bounds;
 mod concurrency;
 mod defaults;
 mod drifting;

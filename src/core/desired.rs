@@ -20,6 +20,7 @@ mod scalar;
 mod schema;
 mod tree;
 mod verify;
+mod window;
 
 pub use check::KEYS;
 pub use conflict::{FieldConflict, conflicts};
@@ -30,7 +31,8 @@ pub use frame::code_frame;
 pub use merge::merged;
 pub use parse::{FieldError, MAX_FILE_BYTES, Parsed, check_value, document_value, parse, shown_value};
 pub use render::new_document;
-pub use schema::{defaults_schema, schedule_schema, schema_text, schemas};
+pub use schema::{defaults_schema, schedule_schema, schema_text, schemas, window_schema};
+pub use window::{ParsedWindow, parse_window, window_file, window_name};
 
 #[cfg(test)]
 mod tests;

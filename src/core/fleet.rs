@@ -319,13 +319,15 @@ impl Fleet {
     /// The schedule's rhythm, from what memory holds.
     pub fn rhythm(&mut self, slot: Slot) -> Option<Result<Rhythm, BadRhythm>> {
         let id = self.id(slot)?;
-        match self.entries.get(slot as usize)?.cadence {
-            Cadence::IntervalSec(sec) => Some(Ok(Rhythm::interval(&id, sec))),
+        let policy = self.policy(slot)?;
+        let rhythm = match self.entries.get(slot as usize)?.cadence {
+            Cadence::IntervalSec(sec) => Ok(Rhythm::interval(&id, sec)),
             Cadence::Cron(text) => {
                 let (expression, zone) = self.crons.get(text as usize)?;
-                Some(self.rhythms.cron(expression, zone).cloned())
+                self.rhythms.cron(expression, zone).cloned()
             }
-        }
+        };
+        Some(rhythm.map(|rhythm| rhythm.under(&id, &policy)))
     }
 
     /// The schedule's rules for its runs.

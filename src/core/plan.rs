@@ -205,7 +205,9 @@ fn first_due(id: &ScheduleId, spec: &ScheduleSpec, now: Millis) -> Option<Millis
 }
 
 fn same_cadence(a: &ScheduleSpec, b: &ScheduleSpec) -> bool {
-    a.interval_sec == b.interval_sec && a.cron == b.cron && a.timezone == b.timezone
+    let cadence = |spec: &ScheduleSpec| (spec.interval_sec, spec.jitter_sec.filter(|sec| *sec > 0));
+    let bounds = |spec: &ScheduleSpec| (spec.start_at.clone(), spec.end_at.clone());
+    cadence(a) == cadence(b) && a.cron == b.cron && a.timezone == b.timezone && bounds(a) == bounds(b)
 }
 
 fn is_pause_field(field: &str) -> bool {

@@ -21,6 +21,10 @@ pub trait Files: Send + Sync {
     fn read_defaults(&self, _: DefaultsFile) -> ReadResult {
         Ok(None)
     }
+    /// A maintenance window's file.
+    fn read_window(&self, _: &str) -> ReadResult {
+        Ok(None)
+    }
     fn swap(&self, id: &ScheduleId, base: Option<&Digest>, new: Option<&[u8]>) -> Result<Swap, SourceError> {
         self.swap_seen(id, base, None, new)
     }
@@ -70,6 +74,10 @@ impl Files for Source {
 
     fn read_defaults(&self, file: DefaultsFile) -> ReadResult {
         self.read_defaults(file)
+    }
+
+    fn read_window(&self, name: &str) -> ReadResult {
+        self.read_window(name)
     }
 
     fn swap_seen(

@@ -43,6 +43,8 @@ pub enum MisplacedReason {
          rename or move it"
     )]
     OddDefaults,
+    #[error("a maintenance window's file is windows/NAME.yaml, NAME of a-z, 0-9, '.', '_' and '-'; rename or move it")]
+    NoWindow,
     #[error("folders below a connector's are not read; move its files up")]
     NestedDirectory,
     #[error("the link leads out of the desired directory; replace it by a regular file")]
@@ -72,6 +74,8 @@ pub struct Listing {
     /// Path (relative, forward slashes) and message of what could not be looked at.
     pub problems: Vec<(String, String)>,
     pub misplaced: Vec<Misplaced>,
+    /// The names of the maintenance windows' files, in order.
+    pub windows: Vec<String>,
     /// In no particular order; empty after `visit`.
     pub files: Vec<Listed>,
 }
@@ -91,6 +95,7 @@ impl Source {
                 return listing;
             }
         }
+        self.list_windows(&mut listing);
         Walk { source: self, listing: &mut listing, each }.schedules();
         // A root taken away under the walk looks like a tree without files.
         if let Err(e) = self.prove_root() {

@@ -75,7 +75,7 @@ impl Source {
         self.read_at(in_folder(folder, id))
     }
 
-    fn read_at(&self, path: PathBuf) -> ReadResult {
+    pub(super) fn read_at(&self, path: PathBuf) -> ReadResult {
         let mut file = match open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return self.prove_root().map(|()| None),

@@ -3,10 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use crate::core::model::ScheduleSpec;
+use crate::core::windows::WindowSpec;
 
 /// Every published schema by the name of its file. A schedule's is the one that new files name.
-pub fn schemas() -> [(&'static str, Value); 2] {
-    [("schedule.schema.json", schedule_schema()), ("defaults.schema.json", defaults_schema())]
+pub fn schemas() -> [(&'static str, Value); 3] {
+    [
+        ("schedule.schema.json", schedule_schema()),
+        ("defaults.schema.json", defaults_schema()),
+        ("window.schema.json", window_schema()),
+    ]
 }
 
 /// A schema as its file and the API have it.
@@ -60,6 +65,42 @@ pub fn defaults_schema() -> Value {
     schema
 }
 
+/// The JSON Schema of a maintenance window's file.
+pub fn window_schema() -> Value {
+    let mut schema = schemars::schema_for!(WindowSpec).to_value();
+    if let Value::Object(root) = &mut schema {
+        root.insert("$id".into(), json!("urn:command-center:schema:window"));
+        let about = "A time in which no run starts: the file desired/windows/NAME.yaml.";
+        root.insert("description".into(), json!(about));
+        if let Some(fields) = at(root, &["properties"]) {
+            extend(fields, "cron", json!({ "pattern": CRON }));
+            extend(fields, "reason", json!({ "type": "string", "pattern": r"\S" }));
+            extend(fields, "timezone", json!({ "type": "string" }));
+            extend(fields, "connectors", json!({ "minItems": 1 }));
+            extend(fields, "labels", json!({ "minProperties": 1, "examples": [{ "region": "west" }] }));
+            extend(fields, "enabled", json!({ "examples": [false] }));
+        }
+        root.insert(
+            "examples".into(),
+            json!([
+                { "cron": "0 2 * * 0", "duration_sec": 7200 },
+                {
+                    "cron": "30 22 1 * *",
+                    "timezone": "America/Denver",
+                    "duration_sec": 3600,
+                    "connectors": ["acculynx"],
+                    "labels": { "region": "west" },
+                    "reason": "AccuLynx maintenance",
+                },
+            ]),
+        );
+    }
+    schema
+}
+
+/// Five fields, and no nickname.
+const CRON: &str = r"^\s*([^\s@]\S*\s+){4}\S+\s*$";
+
 /// A key that is there and has a value.
 fn given(key: &str) -> Value {
     json!({ "required": [key], "properties": { key: { "not": { "type": "null" } } } })
@@ -100,7 +141,7 @@ fn common() -> Value {
 
 /// What the rules of `check` say beyond the field's type.
 fn refine(fields: &mut Map<String, Value>) {
-    extend(fields, "cron", json!({ "pattern": r"^\s*([^\s@]\S*\s+){4}\S+\s*$" }));
+    extend(fields, "cron", json!({ "pattern": CRON }));
     extend(
         fields,
         "pause_reason",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cron::CronTimes;
 use crate::core::model::{Digest, Millis, ScheduleId, ScheduleSpec};
+use crate::core::policy::RunPolicy;
 
 /// Why a spec has no rhythm. A spec that `core::desired` accepted always has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +47,14 @@ impl Rhythm {
             (None, Some(expression)) => Rhythm::cron(expression, spec.timezone.as_deref().unwrap_or("UTC"))?,
             (None, None) => return Err(BadRhythm::Missing),
         };
-        Ok(rhythm)
+        Ok(rhythm.under(id, &RunPolicy::of(spec)))
+    }
+
+    /// By the jitter and within the bounds that a schedule's rules give.
+    #[must_use]
+    pub fn under(self, id: &ScheduleId, policy: &RunPolicy) -> Rhythm {
+        let bounded = self.bounded(policy.start_at, policy.end_at);
+        if policy.jitter_sec == 0 { bounded } else { bounded.jittered(id, policy.jitter_sec) }
     }
 
     /// An interval's slots lie on the epoch's grid, shifted by a hash of the schedule's name, so

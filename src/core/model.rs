@@ -40,7 +40,8 @@ impl Connector {
     /// The resources there are, in the order in which they are imported; `None` where a schedule's file names
     /// its own.
     pub fn resources(self) -> Option<&'static [Resource]> {
-        static ACCULYNX: [Resource; 2] = [Resource::JOBS, Resource::CONTACTS];
+        static ACCULYNX: [Resource; 5] =
+            [Resource::JOBS, Resource::CONTACTS, Resource::ESTIMATES, Resource::USERS, Resource::MILESTONE_HISTORY];
         match self {
             Connector::Acculynx => Some(&ACCULYNX),
             Connector::Noop => Some(&[]),
@@ -49,7 +50,11 @@ impl Connector {
 
     /// The resources a schedule imports when its file names none.
     pub fn default_resources(self) -> &'static [Resource] {
-        self.resources().unwrap_or_default()
+        static ACCULYNX: [Resource; 2] = [Resource::JOBS, Resource::CONTACTS];
+        match self {
+            Connector::Acculynx => &ACCULYNX,
+            Connector::Noop => &[],
+        }
     }
 }
 

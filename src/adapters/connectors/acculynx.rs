@@ -1,5 +1,5 @@
-//! Imports jobs and contacts from AccuLynx: `sync` decides what to ask for and when a list is
-//! complete, `client` asks for one page and survives the network, `limits` keeps to the vendor's pace.
+//! Imports from AccuLynx: `sync` decides what to ask for and when a list is complete, `client` asks for
+//! one page and survives the network, `limits` keeps to the vendor's pace.
 
 use std::time::Duration;
 
@@ -13,10 +13,6 @@ mod sync;
 
 use client::Client;
 use sync::Sync;
-
-/// Contacts carry no date of change, so that each import reads them all, but not again within this time
-/// of the last complete reading.
-const CONTACTS_AT_MOST_EVERY: Duration = Duration::from_secs(600);
 
 /// How hard the connector tries and how fast it may go. The defaults suit the vendor.
 #[derive(Clone, Debug)]
@@ -38,7 +34,8 @@ pub struct Tuning {
     pub request_timeout: Duration,
     /// The largest answer taken in, in bytes after decompression.
     pub body_limit: usize,
-    pub contacts_at_most_every: Duration,
+    /// How many jobs' milestone histories one import reads; the next goes on where it stopped.
+    pub histories_a_run: u32,
 }
 
 impl Default for Tuning {
@@ -53,7 +50,7 @@ impl Default for Tuning {
             read_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(90),
             body_limit: 8 << 20,
-            contacts_at_most_every: CONTACTS_AT_MOST_EVERY,
+            histories_a_run: 500,
         }
     }
 }

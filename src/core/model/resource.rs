@@ -25,7 +25,19 @@ impl Resource {
     pub const JOBS: Resource = Resource(Name::Known("jobs"));
     pub const CONTACTS: Resource = Resource(Name::Known("contacts"));
 
+    pub const ESTIMATES: Resource = Resource(Name::Known("estimates"));
+    pub const USERS: Resource = Resource(Name::Known("users"));
+    pub const MILESTONE_HISTORY: Resource = Resource(Name::Known("milestone_history"));
+
     pub const PATTERN: &'static str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+
+    /// The name of one of the above, which lives as long as the program.
+    pub fn known(&self) -> Option<&'static str> {
+        match self.0 {
+            Name::Known(name) => Some(name),
+            Name::Given(_) => None,
+        }
+    }
 
     pub fn as_str(&self) -> &str {
         match &self.0 {

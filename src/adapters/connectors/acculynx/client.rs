@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,14 @@ pub(super) struct Account {
     /// Spent on refusals so far.
     waited: Duration,
     cancel: CancellationToken,
+}
+
+/// One request.
+struct Ask<'a> {
+    path: &'a str,
+    query: &'a [(&'a str, String)],
+    /// The status that says that there is nothing there.
+    none: StatusCode,
 }
 
 /// Why one attempt did not bring a page.
@@ -156,13 +165,24 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<Option<ListPage>, ImportFailure> {
+        let body = self.get(account, &Ask { path, query, none: StatusCode::RANGE_NOT_SATISFIABLE }).await?;
+        body.map(|body| read(path, "its list", &body)).transpose()
+    }
+
+    /// The one thing at `path`; `None` when there is none.
+    pub async fn one(&self, account: &mut Account, path: &str) -> Result<Option<Value>, ImportFailure> {
+        let body = self.get(account, &Ask { path, query: &[], none: StatusCode::NOT_FOUND }).await?;
+        body.map(|body| read(path, "a record", &body)).transpose()
+    }
+
+    async fn get(&self, account: &mut Account, ask: &Ask<'_>) -> Result<Option<Vec<u8>>, ImportFailure> {
         let mut failed = 0;
         let mut refused = 0;
         loop {
             account.unless_cancelled(self.limits.pass(account.key, &account.host)).await?;
-            let attempt = tokio::time::timeout(self.tuning.request_timeout, self.attempt(account, path, query));
-            match account.unless_cancelled(attempt).await?.unwrap_or_else(|_| Err(self.too_slow(path))) {
-                Ok(page) => return Ok(page),
+            let attempt = tokio::time::timeout(self.tuning.request_timeout, self.attempt(account, ask));
+            match account.unless_cancelled(attempt).await?.unwrap_or_else(|_| Err(self.too_slow(ask.path))) {
+                Ok(body) => return Ok(body),
                 Err(Trouble::Final(failure)) => return Err(failure),
                 Err(Trouble::Passing(failure)) => {
                     failed += 1;
@@ -197,32 +217,20 @@ impl Client {
                  the next run tries again",
                 pause.as_secs().max(1)
             );
-            return Err(ImportFailure { retry_after: Some(pause), ..failure(ErrorClass::RateLimited, message) });
+            return Err(ImportFailure { retry_after: after, ..failure(ErrorClass::RateLimited, message) });
         }
         account.sleep(pause).await
     }
 
-    async fn attempt(
-        &self,
-        account: &Account,
-        path: &str,
-        query: &[(&str, String)],
-    ) -> Result<Option<ListPage>, Trouble> {
-        let url = format!("{}/{path}", account.base.as_str().trim_end_matches('/'));
-        let request = self.http.get(url).header(AUTHORIZATION, account.authorization.clone()).query(query);
+    async fn attempt(&self, account: &Account, ask: &Ask<'_>) -> Result<Option<Vec<u8>>, Trouble> {
+        let url = format!("{}/{}", account.base.as_str().trim_end_matches('/'), ask.path);
+        let request = self.http.get(url).header(AUTHORIZATION, account.authorization.clone()).query(ask.query);
         let response = request.send().await.map_err(|error| self.unreachable(account, &error))?;
         match response.status() {
-            StatusCode::OK => {
-                let body = self.body(path, response).await?;
-                let page = serde_json::from_slice(&body).map_err(|error| {
-                    let message = format!("AccuLynx answered /{path} with something that is not its list: {error}");
-                    Trouble::Final(failure(ErrorClass::BadResponse, message))
-                })?;
-                Ok(Some(page))
-            }
-            StatusCode::RANGE_NOT_SATISFIABLE => Ok(None),
+            StatusCode::OK => self.body(ask.path, response).await.map(Some),
+            status if status == ask.none => Ok(None),
             StatusCode::TOO_MANY_REQUESTS => Err(Trouble::Refused(retry_after(&response))),
-            _ => Err(self.refusal(account, path, response).await),
+            _ => Err(self.refusal(account, ask.path, response).await),
         }
     }
 
@@ -316,6 +324,18 @@ impl Client {
         let message = format!("AccuLynx did not finish answering /{path} within {limit} s; the next run tries again");
         Trouble::Passing(failure(ErrorClass::Unavailable, message))
     }
+}
+
+fn read<T: DeserializeOwned>(path: &str, what: &str, body: &[u8]) -> Result<T, ImportFailure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("AccuLynx answered /{path} with something that is not {what}: {error}");
+        failure(ErrorClass::BadResponse, message)
+    })
+}
+
+/// Whether an id can stand in a path as it is. The vendor's are UUIDs.
+pub(crate) fn is_plain_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 fn where_the_key_is(file: &str) -> String {

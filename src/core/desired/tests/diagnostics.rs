@@ -367,7 +367,7 @@ fn resources_and_labels() {
         &[
             "2:13 unknown-resource /resources/0: there is no resource \"job\" (did you mean \"jobs\"?)",
             "2:18 unknown-resource /resources/1: there is no resource \"Contacts\" (did you mean \"contacts\"?)",
-            "2:28 unknown-resource /resources/2: a resource is a name, not a number (there are: jobs, contacts)",
+            "2:28 unknown-resource /resources/2: a resource is a name, not a number (there are: jobs, contacts, estimates, users, milestone_history)",
         ],
     );
     check(

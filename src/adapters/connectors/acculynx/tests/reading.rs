@@ -1,0 +1,128 @@
+//! Lists read to their end: what is taken, what is asked for again, and when.
+
+use super::*;
+
+#[tokio::test]
+async fn the_first_import_gets_everything_and_the_next_only_what_changed() {
+    let options = unlimited(130, 110);
+    let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Memory::default()));
+    let stats = succeeded(bench.import(BOTH, &sink).await);
+    assert_eq!(stats, ImportStats { imported: 240, ..ImportStats::default() });
+    let truth = || [bench.truth(&options, &Resource::JOBS), bench.truth(&options, &Resource::CONTACTS)];
+    assert_eq!(*sink.records.lock().unwrap(), truth().into_iter().flatten().collect());
+
+    bench.clock.advance(30 * MINUTE);
+    let before = bench.requests().await["companies"]["peak"]["requests"].as_u64().unwrap();
+    let stats = succeeded(bench.import(BOTH, &sink).await);
+    assert_eq!((stats.imported, stats.failed), (9, 0), "six jobs and three contacts are new");
+    assert!(stats.updated > 20, "{stats:?}");
+    assert_eq!(*sink.records.lock().unwrap(), truth().into_iter().flatten().collect());
+    let requests = bench.requests().await["companies"]["peak"]["requests"].as_u64().unwrap() - before;
+    assert!(requests <= 9, "{requests} requests: more than the changed jobs and the contacts need");
+}
+
+#[tokio::test]
+async fn a_bookmark_comes_only_with_the_last_page_of_a_list() {
+    let (bench, sink) = (Bench::new(unlimited(130, 0), quick()).await, Arc::new(Memory::default()));
+    succeeded(bench.import(JOBS, &sink).await);
+    let pages = sink.pages.lock().unwrap().clone();
+    assert!(pages.len() >= 6, "{pages:?}");
+    assert_eq!(pages.iter().filter(|(_, bookmark)| *bookmark).count(), 2, "one for each list of jobs: {pages:?}");
+    assert!(pages.last().is_some_and(|(records, bookmark)| *records > 0 && *bookmark));
+    let bookmark = sink.bookmark_of(&Resource::JOBS).unwrap();
+    assert!(bookmark["modified_date"].as_str().unwrap().starts_with("2026-06-01T"), "{bookmark}");
+    assert!(bookmark["unassigned_modified_date"].is_string(), "{bookmark}");
+
+    let sink = Arc::new(Memory::default());
+    bench.fault(json!({"kind": "status", "status": 400, "path": "contacts"})).await;
+    let fourth = json!({"kind": "slow"});
+    for _ in 0..3 {
+        bench.fault(fourth.clone()).await;
+    }
+    bench.fault(json!({"kind": "status", "status": 400, "path": "jobs"})).await;
+    let (class, _) = failed(bench.import(JOBS, &sink).await);
+    assert_eq!(class, ErrorClass::Configuration);
+    assert_eq!(sink.count(&Resource::JOBS), 73, "three pages overlapping by one are kept");
+    assert_eq!(sink.bookmark_of(&Resource::JOBS), None, "but not marked as read");
+}
+
+#[tokio::test]
+async fn contacts_are_read_again_only_after_a_while() {
+    let (bench, sink) = (Bench::new(unlimited(0, 60), quick()).await, Arc::new(Memory::default()));
+    assert_eq!(succeeded(bench.import(CONTACTS, &sink).await).imported, 60);
+    bench.clock.advance(9 * MINUTE);
+    assert_eq!(succeeded(bench.import(CONTACTS, &sink).await), ImportStats::default());
+    bench.clock.advance(2 * MINUTE);
+    assert!(succeeded(bench.import(CONTACTS, &sink).await).skipped > 40);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_lists_move_between_pages() {
+    let options = SandboxOptions {
+        change_every: Duration::from_secs(10),
+        job_every: Duration::from_secs(60),
+        ..unlimited(200, 120)
+    };
+    let bench = Bench::new(options.clone(), quick()).await;
+    let clock = bench.clock.clone();
+    // Six changes and a new job with each of the first pages. For ever, no reading would catch up.
+    let left = std::sync::atomic::AtomicU32::new(12);
+    let on_write: OnWrite = Box::new(move |_| {
+        let some = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        clock.advance(if some { MINUTE } else { 0 });
+    });
+    let sink = Arc::new(Memory { on_write: Some(on_write), ..Memory::default() });
+    let start = [bench.truth(&options, &Resource::JOBS), bench.truth(&options, &Resource::CONTACTS)];
+    succeeded(bench.import(BOTH, &sink).await);
+    let records = sink.records.lock().unwrap().clone();
+    for key in start.iter().flat_map(BTreeMap::keys) {
+        assert!(records.contains_key(key), "{key:?} was there from the start and is missing");
+    }
+    assert!(bench.clock.now() > NOON + 5 * MINUTE, "the lists have moved");
+
+    bench.clock.advance(20 * MINUTE);
+    let quiet = Arc::new(Memory {
+        records: Mutex::new(records),
+        bookmarks: Mutex::new(sink.bookmarks.lock().unwrap().clone()),
+        ..Memory::default()
+    });
+    succeeded(bench.import(BOTH, &quiet).await);
+    let truth = [bench.truth(&options, &Resource::JOBS), bench.truth(&options, &Resource::CONTACTS)];
+    assert_eq!(*quiet.records.lock().unwrap(), truth.into_iter().flatten().collect());
+}
+
+#[tokio::test]
+async fn a_record_without_an_id_counts_as_failed() {
+    let bench = Bench::new(unlimited(60, 0), quick()).await;
+    bench.fault(json!({"kind": "missing_id"})).await;
+    let stats = succeeded(bench.import(JOBS, &Arc::new(Memory::default())).await);
+    assert_eq!((stats.imported, stats.failed), (59, 1));
+}
+
+#[tokio::test]
+async fn another_source_starts_from_the_beginning() {
+    let (bench, sink) = (Bench::new(unlimited(60, 30), quick()).await, Arc::new(Memory::default()));
+    succeeded(bench.import(BOTH, &sink).await);
+    let other = Bench::new(unlimited(60, 30), quick()).await;
+    assert_eq!(succeeded(other.import(BOTH, &sink).await).skipped, 90, "all of it, not only the recent changes");
+}
+
+#[tokio::test]
+async fn lists_without_dates_are_read_whole_each_at_its_own_pace() {
+    let options = unlimited(130, 0);
+    let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Memory::default()));
+    let lists = &[Resource::ESTIMATES, Resource::USERS];
+    succeeded(bench.import(lists, &sink).await);
+    let truth = || lists.iter().flat_map(|list| bench.truth(&options, list)).collect::<BTreeMap<_, _>>();
+    assert!(sink.count(&Resource::ESTIMATES) > 100 && sink.count(&Resource::USERS) == 8);
+    assert_eq!(*sink.records.lock().unwrap(), truth());
+    let steps = [(9, 0, 0), (2, 100, 0), (40, 100, 0), (10, 100, 8)];
+    for (minutes, estimates, users) in steps {
+        bench.clock.advance(minutes * MINUTE);
+        let stats = succeeded(bench.import(&[Resource::ESTIMATES], &sink).await);
+        assert!(stats.imported + stats.skipped >= estimates, "{minutes}: {stats:?}");
+        assert_eq!(estimates == 0, stats == ImportStats::default(), "{minutes}: {stats:?}");
+        let stats = succeeded(bench.import(&[Resource::USERS], &sink).await);
+        assert_eq!(stats.skipped, users, "{minutes}: {stats:?}");
+    }
+}

@@ -195,7 +195,7 @@ mod tests {
             quarters[usize::try_from((slot - six) / 150_001).unwrap()] += 1;
         }
         assert!(quarters.iter().all(|n| (60..140).contains(n)), "{quarters:?}");
-        assert_eq!(daily.clone().jittered(&id("a"), 0).next_after(0), Some(six));
+        assert_eq!(daily.jittered(&id("a"), 0).next_after(0), Some(six));
     }
 
     #[test]

@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn a_mark_keeps_few_jobs_and_never_goes_back() {
         let at = |minute: i64| DateTime::from_timestamp(minute * 60, 0).unwrap();
-        let mut mark = Mark::default();
-        mark.recent = (0..1000).map(|n| (n.to_string(), at(n / 100))).collect();
+        let recent = (0..1000).map(|n| (n.to_string(), at(n / 100))).collect();
+        let mut mark = Mark { through: None, recent };
         mark.move_to(Some(at(20)));
         assert!(mark.recent.is_empty(), "all lie before the overlap");
         mark.recent = (0..1000).map(|n| (n.to_string(), at(15 + n / 500))).collect();

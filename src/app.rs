@@ -24,10 +24,12 @@ mod pass;
 mod promises;
 mod reading;
 mod reconcile;
+mod records;
 mod replace;
 mod report;
 mod rollback;
 mod runs;
+mod sink;
 mod start;
 mod state;
 mod timers;
@@ -48,6 +50,7 @@ pub use git::Pulled;
 pub use history::HistoryQuery;
 pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
+pub use records::RecordsWanted;
 pub use rollback::{DirectoryRollback, Rollback};
 pub use runs::RunNow;
 pub use timers::DueBatch;
@@ -87,6 +90,7 @@ pub struct App {
     defaults: Mutex<defaults::State>,
     git: git::GitWork,
     runs: runs::RunTable,
+    deletions: records::Deletions,
     brakes: Mutex<Vec<Brake>>,
     promises: promises::Promises,
     /// Rung to have the next full pass early.

@@ -6,6 +6,7 @@ mod audit;
 mod brake;
 mod client;
 mod diff;
+mod download;
 mod error;
 mod files;
 mod history;
@@ -13,6 +14,7 @@ mod holds;
 mod import;
 mod out;
 mod pairs;
+mod records;
 mod sandbox;
 mod schedule;
 mod schema;
@@ -107,6 +109,9 @@ enum Command {
     /// Read, check and export the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Imported records: counted, listed, downloaded, deleted.
+    #[command(subcommand)]
+    Records(records::RecordsCommand),
     /// The emergency stop: keeps runs from starting, whatever the files say.
     Brake(brake::BrakeArgs),
     /// Write the JSON Schemas of the files, or check that they are current.
@@ -241,6 +246,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::History(args) => block_on(history::history(&args, &global)),
         Command::Rollback(args) => block_on(history::rollback(args, &global)),
         Command::Audit(command) => block_on(audit::audit(command, &global)),
+        Command::Records(command) => block_on(records::records(command, &global)),
         Command::Brake(args) => block_on(brake::brake(args, &global)),
     }
 }

@@ -31,6 +31,8 @@ mod audit;
 
 mod export;
 
+mod records;
+
 mod ops;
 
 mod brake;
@@ -77,6 +79,7 @@ fn routes() -> Vec<Route> {
     all.extend(history::routes());
     all.extend(status::routes());
     all.extend(audit::routes());
+    all.extend(records::routes());
     all.extend(ops::routes());
     all.extend(brake::routes());
     all.extend(git::routes());

@@ -9,6 +9,7 @@ mod many;
 #[cfg(test)]
 pub mod memory;
 mod notes;
+mod records;
 mod runs;
 mod sqlite;
 
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
 pub use many::{Deed, SpecQuery, SpecRow};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
+pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked};
 pub use sqlite::SqliteStore;
 
@@ -312,7 +314,7 @@ pub struct StoreFacts {
 }
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
-pub trait Store: Send + Sync {
+pub trait Store: RecordStore + Send + Sync {
     /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;

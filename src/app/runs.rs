@@ -13,15 +13,14 @@ use tokio_util::task::TaskTracker;
 use super::App;
 use super::apply::{draft, new_action_id};
 use super::error::AppError;
+use super::sink::StoreSink;
 use super::views::RunNowAnswer;
-use crate::adapters::connectors::{
-    ErrorClass, ImportContext, ImportFailure, ImportOutcome, Page, RecordSink, Secret, SinkError,
-};
+use crate::adapters::connectors::{ErrorClass, ImportContext, ImportFailure, ImportOutcome, Secret};
 use crate::adapters::secrets::{self, Secrets};
-use crate::adapters::store::{Asked, Claim, Claimed, Completion, Granted, SharedStore};
+use crate::adapters::store::{Asked, Claim, Claimed, Completion, Granted};
 use crate::core::audit::operation;
 use crate::core::fleet::Slot;
-use crate::core::model::{Caller, Connector, ImportStats, Millis, Resource, RunResult, ScheduleId, ScheduleSpec};
+use crate::core::model::{Caller, Connector, ImportStats, Millis, RunResult, ScheduleId, ScheduleSpec};
 use crate::core::run::{RunState, Trigger};
 
 /// Runs in flight and those that wait behind them.
@@ -224,7 +223,12 @@ impl App {
             secrets,
             resources: spec.resources,
             targets: Vec::new(),
-            sink: Arc::new(StoreSink { store: self.store.clone(), id: job.id.clone(), clock: self.clock.clone() }),
+            sink: Arc::new(StoreSink::new(
+                self.store.clone(),
+                job.id.clone(),
+                self.clock.clone(),
+                self.deletions.clone(),
+            )),
             clock: self.clock.clone(),
             cancel: self.runs.cancel.child_token(),
         })
@@ -357,30 +361,5 @@ fn message(outcome: &ImportOutcome) -> String {
         None => {
             format!("import completed: {imported} imported, {updated} updated, {skipped} unchanged, {failed} failed")
         }
-    }
-}
-
-/// Stores what an import hands over.
-struct StoreSink {
-    store: SharedStore,
-    id: ScheduleId,
-    clock: crate::adapters::clock::Clock,
-}
-
-impl RecordSink for StoreSink {
-    fn bookmark(
-        &self,
-        resource: Resource,
-    ) -> futures_util::future::BoxFuture<'_, Result<Option<serde_json::Value>, SinkError>> {
-        Box::pin(
-            async move { self.store.bookmark(self.id.clone(), resource).await.map_err(|e| SinkError(e.to_string())) },
-        )
-    }
-
-    fn write_page(&self, page: Page) -> futures_util::future::BoxFuture<'_, Result<ImportStats, SinkError>> {
-        Box::pin(async move {
-            let now = self.clock.now();
-            self.store.write_page(self.id.clone(), page, now).await.map_err(|e| SinkError(e.to_string()))
-        })
     }
 }

@@ -53,6 +53,7 @@ impl App {
         Arc::new(App {
             source,
             runs: runs::RunTable::new(settings.max_concurrent_runs),
+            deletions: super::records::Deletions::default(),
             settings,
             clock,
             store,

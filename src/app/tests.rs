@@ -23,6 +23,7 @@ mod defaults;
 mod drifting;
 mod holding;
 mod pauses;
+mod records;
 
 /// Something that a test lets happen once, at a chosen place.
 #[derive(Default)]

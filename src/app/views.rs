@@ -2,8 +2,10 @@
 //! command line.
 
 mod history;
+mod records;
 
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
+pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 
 use std::collections::BTreeMap;
 

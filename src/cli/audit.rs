@@ -1,6 +1,5 @@
 //! `audit`: reads, checks and exports the log of what was changed.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, Request, route};
+use super::client::{Request, route};
+use super::download::download;
 use super::{CliError, ConnectorArg, Exit, Global, out, store_path};
 use crate::adapters::store::{SqliteStore, Store as _, StoreResult};
 use crate::core::audit::{EntryView, Verdict, Verifier};
@@ -108,13 +108,18 @@ pub(super) async fn audit(command: AuditCommand, global: &Global) -> Result<Exit
     match command {
         AuditCommand::List { filter, limit } => list(&filter, limit, global).await,
         AuditCommand::Verify(args) => verify(args, global).await,
-        AuditCommand::Export { filter, format, out } => {
+        AuditCommand::Export { filter, format, out: path } => {
             let name = match format {
                 Format::Csv => "csv",
                 Format::Json => "json",
                 Format::Jsonl => "jsonl",
             };
-            export(filter.request().query("format", Some(name)).wait(LONG), out.as_deref(), &global.client()?).await
+            let request = filter.request().query("format", Some(name));
+            let received = download(request, LONG, path.as_deref(), &global.client()?).await?;
+            if let Some(path) = path {
+                out::note(&format!("{} bytes written to {}", received.bytes, path.display()));
+            }
+            Ok(Exit::Done)
         }
     }
 }
@@ -214,27 +219,6 @@ async fn walk(store: &SqliteStore) -> StoreResult<Verdict> {
         }
     }
     Ok(verifier.finish(Some(store.audit_head().await?)))
-}
-
-/// Streams the download; a file appears under its name only when it is whole.
-async fn export(request: Request<'_>, path: Option<&Path>, client: &Client) -> Result<Exit, CliError> {
-    let mut response = client.open(request).await?;
-    let Some(path) = path else {
-        while let Some(chunk) = response.chunk().await.map_err(|error| client.failed(&error, LONG))? {
-            out::bytes(&chunk);
-        }
-        return Ok(Exit::Done);
-    };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(CliError::write(path))?;
-    let mut size = 0;
-    while let Some(chunk) = response.chunk().await.map_err(|error| client.failed(&error, LONG))? {
-        file.write_all(&chunk).map_err(CliError::write(path))?;
-        size += chunk.len();
-    }
-    file.persist(path).map_err(|error| CliError::write(path)(error.error))?;
-    out::note(&format!("{size} bytes written to {}", path.display()));
-    Ok(Exit::Done)
 }
 
 #[cfg(test)]

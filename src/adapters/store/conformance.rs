@@ -56,7 +56,9 @@ macro_rules! store_conformance {
                 a_completion_shows_in_the_status failures_add_up_until_a_success
                 a_completion_after_the_delete_touches_no_other_schedule open_runs_survive_a_restart;
             records: a_page_counts_new_changed_and_unchanged records_of_others_are_not_touched
-                a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last;
+                a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last records_are_read_back_in_order
+                pages_of_records_join records_are_counted_by_resource
+                deleted_records_are_gone_at_once_with_their_bookmarks what_came_again_survives_the_purge;
             notes: a_problem_keeps_its_since brakes_hold_until_released holds_and_their_dismissal_are_kept_together
                 intents_stand_in_order_until_forgotten commits_stand_in_order_until_forgotten
                 answers_are_remembered_and_expire the_last_good_defaults_are_kept;

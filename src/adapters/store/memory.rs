@@ -4,6 +4,7 @@
 mod engine;
 mod log;
 mod many;
+mod records;
 mod runs;
 mod tables;
 

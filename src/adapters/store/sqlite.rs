@@ -8,6 +8,7 @@ mod holds;
 mod lock;
 mod many;
 mod read;
+mod records;
 mod runs;
 mod write;
 mod writer;
@@ -28,13 +29,14 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 6] = [
+const MIGRATIONS: [M<'static>; 7] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
     M::up(include_str!("../../../migrations/sqlite/004_commits.sql")),
     M::up(include_str!("../../../migrations/sqlite/005_defaults.sql")),
     M::up(include_str!("../../../migrations/sqlite/006_attempts.sql")),
+    M::up(include_str!("../../../migrations/sqlite/007_records.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.

@@ -15,7 +15,7 @@ use crate::core::policy::policy_text;
 
 impl MemoryStore {
     /// Hands a write in. It is done when its time comes, also if nobody waits for it any more.
-    fn write<T: Send + 'static>(
+    pub(super) fn write<T: Send + 'static>(
         &self,
         operation: &'static str,
         body: impl FnOnce(&mut Tables) -> StoreResult<T> + Send + 'static,
@@ -77,7 +77,7 @@ impl MemoryStore {
         Ok(self.platter.look(look))
     }
 
-    fn read<T: Send + 'static>(
+    pub(super) fn read<T: Send + 'static>(
         &self,
         operation: &'static str,
         look: impl FnOnce(&Tables) -> T,

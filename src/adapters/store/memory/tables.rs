@@ -9,9 +9,8 @@ use super::super::{
 };
 use super::failed;
 use super::runs::Run;
-use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
-use crate::core::model::{Digest, ImportStats, Millis, Resource, ScheduleId};
+use crate::core::model::{Digest, Millis, Resource, ScheduleId};
 use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::timing::iso;
 
@@ -33,9 +32,6 @@ pub struct Timer {
     pub missed: u32,
 }
 
-/// A record's digest, last sight and resource under connector/tenant, resource and key.
-type Records = BTreeMap<(ScheduleId, Resource, String), (Digest, Millis)>;
-
 #[derive(Default)]
 pub struct Tables {
     pub schedules: BTreeMap<i64, Arc<Row>>,
@@ -49,7 +45,7 @@ pub struct Tables {
     pub brakes: BTreeMap<String, Brake>,
     pub holds: (Vec<Hold>, Option<Dismissal>),
     pub answers: HashMap<String, (Remembered, Millis)>,
-    pub records: Records,
+    pub records: super::records::Records,
     pub bookmarks: BTreeMap<(ScheduleId, Resource), serde_json::Value>,
     pub refused_record: Option<String>,
     /// Without their contents, oldest first.
@@ -174,25 +170,6 @@ impl Tables {
                 Arc::make_mut(row).stamp = stamp;
             }
         }
-    }
-
-    pub fn page(&mut self, id: &ScheduleId, page: Page, now: Millis) -> StoreResult<ImportStats> {
-        if page.records.iter().any(|record| Some(&record.key) == self.refused_record.as_ref()) {
-            return Err(failed("store imported records", "refused"));
-        }
-        let mut stats = ImportStats::default();
-        for record in page.records {
-            let hash = Digest::of(record.payload.to_string().as_bytes());
-            match self.records.insert((id.clone(), page.resource.clone(), record.key), (hash, now)) {
-                None => stats.imported += 1,
-                Some((known, _)) if known != hash => stats.updated += 1,
-                Some(_) => stats.skipped += 1,
-            }
-        }
-        if let Some(bookmark) = page.bookmark {
-            self.bookmarks.insert((id.clone(), page.resource), bookmark);
-        }
-        Ok(stats)
     }
 
     pub fn put_problem(&mut self, problem: Problem) {

@@ -323,7 +323,7 @@ pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> 
     Ok(facts)
 }
 
-fn count(row: &Row<'_>, column: usize) -> Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64> {
     Ok(u64::try_from(row.get::<_, Option<i64>>(column)?.unwrap_or(0)).unwrap_or(0))
 }
 

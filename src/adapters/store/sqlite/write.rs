@@ -2,8 +2,8 @@
 
 use rusqlite::Result;
 
-use super::history;
 use super::writer::Work;
+use super::{history, records};
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
     ANSWER_TTL_MS, Applied, Brake, Change, ChangeKind, Intent, Problem, Promised, Put, Remembered,
@@ -152,8 +152,9 @@ const LAST_SEEN_GRAIN_MS: Millis = 3_600_000;
 
 pub(super) fn page(work: &mut Work<'_>, id: &ScheduleId, page: &Page, now: Millis) -> Result<ImportStats> {
     let mut stats = ImportStats::default();
+    let epoch = records::epoch(work, id, page.resource.as_str())?;
     for record in &page.records {
-        upsert(work, id, page, record, now, &mut stats)?;
+        upsert(work, id, page, record, (epoch, now), &mut stats)?;
     }
     if let Some(bookmark) = &page.bookmark {
         work.execute(
@@ -165,40 +166,43 @@ pub(super) fn page(work: &mut Work<'_>, id: &ScheduleId, page: &Page, now: Milli
     Ok(stats)
 }
 
+/// `epoch` is the one that the resource's records are written in: a record of an earlier one was deleted.
 fn upsert(
     work: &mut Work<'_>,
     id: &ScheduleId,
     page: &Page,
     record: &Record,
-    now: Millis,
+    (epoch, now): (i64, Millis),
     stats: &mut ImportStats,
 ) -> Result<()> {
     let payload = record.payload.to_string();
     let hash = Digest::of(payload.as_bytes());
     let key = (id.connector.as_str(), id.tenant.as_str(), page.resource.as_str(), record.key.as_str());
     let known = work.row(
-        "SELECT hash, last_seen_ms FROM records WHERE connector = ?1 AND tenant = ?2 AND resource = ?3 AND key = ?4",
+        "SELECT hash, last_seen_ms, epoch FROM records
+         WHERE connector = ?1 AND tenant = ?2 AND resource = ?3 AND key = ?4",
         key,
-        |row| Ok((Digest(row.get(0)?), row.get::<_, Millis>(1)?)),
+        |row| Ok((Digest(row.get(0)?), row.get::<_, Millis>(1)?, row.get::<_, i64>(2)?)),
     )?;
-    match known {
+    match known.filter(|(_, _, written_in)| *written_in >= epoch) {
         None => {
             stats.imported += 1;
             work.execute(
-                "INSERT INTO records (connector, tenant, resource, key, hash, payload, first_seen_ms, last_seen_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
-                (key.0, key.1, key.2, key.3, hash.0, payload, now),
+                "INSERT OR REPLACE INTO records (connector, tenant, resource, key, hash, payload, first_seen_ms,
+                                                 last_seen_ms, changed_ms, epoch)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?7, ?8)",
+                (key.0, key.1, key.2, key.3, hash.0, payload, now, epoch),
             )?;
         }
-        Some((known, _)) if known != hash => {
+        Some((known, ..)) if known != hash => {
             stats.updated += 1;
             work.execute(
-                "UPDATE records SET hash = ?5, payload = ?6, last_seen_ms = ?7
+                "UPDATE records SET hash = ?5, payload = ?6, last_seen_ms = ?7, changed_ms = ?7
                  WHERE connector = ?1 AND tenant = ?2 AND resource = ?3 AND key = ?4",
                 (key.0, key.1, key.2, key.3, hash.0, payload, now),
             )?;
         }
-        Some((_, last_seen)) => {
+        Some((_, last_seen, _)) => {
             stats.skipped += 1;
             if now - last_seen >= LAST_SEEN_GRAIN_MS {
                 work.execute(

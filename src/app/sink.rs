@@ -1,0 +1,100 @@
+//! Where an import's records go: bounded pieces of each page to the store, the bookmark with the last.
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use super::records::Deletions;
+use crate::adapters::clock::Clock;
+use crate::adapters::connectors::{Page, Record, RecordSink, SinkError};
+use crate::adapters::store::SharedStore;
+use crate::core::model::{ImportStats, Resource, ScheduleId};
+
+/// Records in one transaction, so that no claim waits long behind an import's pages.
+const PIECE_RECORDS: usize = 500;
+/// Bytes in one transaction, about; one record may be larger.
+const PIECE_BYTES: usize = 4 << 20;
+/// A larger record is none that an import should bring: it is left out and counts as failed.
+const RECORD_BYTES: usize = 16 << 20;
+const KEY_BYTES: usize = 1024;
+
+/// Stores what an import hands over.
+pub(super) struct StoreSink {
+    store: SharedStore,
+    id: ScheduleId,
+    clock: Clock,
+    deletions: Deletions,
+    /// Deletions there had been when the run began.
+    deleted_before: u64,
+}
+
+impl StoreSink {
+    pub fn new(store: SharedStore, id: ScheduleId, clock: Clock, deletions: Deletions) -> Self {
+        let deleted_before = deletions.count(&id);
+        StoreSink { store, id, clock, deletions, deleted_before }
+    }
+
+    async fn write(&self, mut page: Page) -> Result<ImportStats, SinkError> {
+        let written = self.deletions.holding(&self.id, |deletions| {
+            if deletions != self.deleted_before {
+                // It speaks of records that have been deleted since: the next run is to read them again.
+                page.bookmark = None;
+            }
+            self.store.write_page(self.id.clone(), page, self.clock.now())
+        });
+        written.await.map_err(|error| SinkError(error.to_string()))
+    }
+
+    /// Whether a record may be kept; the log tells of one that may not, but nothing of what is in it.
+    fn takes(&self, resource: &Resource, record: &Record, bytes: usize) -> bool {
+        let fits = bytes <= RECORD_BYTES && record.key.len() <= KEY_BYTES;
+        if !fits {
+            tracing::warn!(component = "import", tenant_id = %self.id.tenant,
+                "a record of {resource} of {} was left out: {bytes} bytes under a key of {} bytes; at most \
+                 {RECORD_BYTES} and {KEY_BYTES} are taken", self.id, record.key.len());
+        }
+        fits
+    }
+}
+
+impl RecordSink for StoreSink {
+    fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>> {
+        Box::pin(async move {
+            self.store.bookmark(self.id.clone(), resource).await.map_err(|error| SinkError(error.to_string()))
+        })
+    }
+
+    fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
+        Box::pin(async move {
+            let Page { resource, records, bookmark } = page;
+            let mut stats = ImportStats::default();
+            let (mut piece, mut bytes) = (Vec::with_capacity(records.len().min(PIECE_RECORDS)), 0);
+            for record in records {
+                let weight = weight(&record.payload);
+                if !self.takes(&resource, &record, weight) {
+                    stats.failed += 1;
+                    continue;
+                }
+                if piece.len() == PIECE_RECORDS || (bytes > 0 && bytes + weight > PIECE_BYTES) {
+                    let records = std::mem::take(&mut piece);
+                    stats += self.write(Page { resource: resource.clone(), records, bookmark: None }).await?;
+                    bytes = 0;
+                }
+                bytes += weight;
+                piece.push(record);
+            }
+            stats += self.write(Page { resource, records: piece, bookmark }).await?;
+            Ok(stats)
+        })
+    }
+}
+
+/// About the bytes that a value takes as JSON, without writing it.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(|item| weight(item) + 1).sum::<usize>(),
+        Value::Object(fields) => 2 + fields.iter().map(|(name, field)| name.len() + 4 + weight(field)).sum::<usize>(),
+    }
+}

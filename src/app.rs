@@ -33,6 +33,7 @@ mod sink;
 mod start;
 mod state;
 mod timers;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,7 @@ pub struct App {
     state: Mutex<state::State>,
     work_tree: origins::WorkTree,
     defaults: Mutex<defaults::State>,
+    windows: Mutex<windows::State>,
     git: git::GitWork,
     runs: runs::RunTable,
     deletions: records::Deletions,

@@ -1,6 +1,6 @@
 //! Carries out what was planned: one transaction for rows, audit and intent, then memory and timers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use crate::core::plan::{Action, Facet, FieldChange, Step};
 use crate::core::policy::policy_text;
 use crate::core::row::{Fingerprint, RowSpec, is_asleep};
 use crate::core::timing::iso;
+use crate::core::windows::Windows;
 
 /// What is to be done to one schedule, ready to be carried out.
 pub(super) struct Planned {
@@ -67,6 +68,8 @@ struct Kept {
     policy: String,
     paused: bool,
     next_due: Option<Millis>,
+    /// Where windows ask for them.
+    labels: BTreeMap<String, String>,
 }
 
 /// The program itself, as it stands in the audit.
@@ -96,13 +99,14 @@ impl App {
             return Ok(Applied::default());
         }
         let now = self.clock.now();
-        let memos: Vec<Memo> = planned.iter().map(memo).collect();
+        let windows = self.windows();
+        let memos: Vec<Memo> = planned.iter().map(|plan| memo(plan, windows.ask_for_labels())).collect();
         let steps = planned.iter().flat_map(|plan| &plan.steps);
         let operations: Vec<&'static str> = steps.map(|step| operation_of(step.action)).collect();
         let seen = self.note_drift(&planned, now);
         let changes = planned.into_iter().map(|plan| change(plan, &seen)).collect();
         let applied = self.store.apply(changes, intents.into_iter().collect(), now).await?;
-        self.remember(&memos, &applied);
+        self.remember(&memos, &applied, &windows);
         for operation in operations {
             self.metrics.event(operation, "info");
         }
@@ -122,14 +126,15 @@ impl App {
     }
 
     /// Brings memory up to what is stored and arms the timers.
-    fn remember(&self, memos: &[Memo], applied: &Applied) {
+    fn remember(&self, memos: &[Memo], applied: &Applied, windows: &Windows) {
         let mut fleet = self.fleet();
         let earliest = memos.iter().filter_map(|memo| memo.kept.as_ref()?.next_due).min();
         for (memo, row) in memos.iter().zip(&applied.rows) {
             let (connector, tenant) = (memo.id.connector, memo.id.tenant.as_str());
             match &memo.kept {
                 Some(kept) => {
-                    fleet.put(connector, tenant, &member(*row, kept));
+                    let slot = fleet.put(connector, tenant, &member(*row, kept));
+                    fleet.choose(slot, &windows.chosen(connector, &kept.labels));
                 }
                 None => fleet.remove(connector, tenant),
             }
@@ -139,7 +144,7 @@ impl App {
     }
 }
 
-fn memo(plan: &Planned) -> Memo {
+fn memo(plan: &Planned, with_labels: bool) -> Memo {
     let kept = match &plan.effect {
         Effect::Delete => None,
         Effect::Put(put) => Some(Kept {
@@ -152,6 +157,7 @@ fn memo(plan: &Planned) -> Memo {
             policy: policy_text(&put.spec.rest).to_owned(),
             paused: is_asleep(put.spec.paused, put.spec.pause_until, put.next_due),
             next_due: put.next_due,
+            labels: put.spec.spec().filter(|_| with_labels).map(|spec| spec.labels).unwrap_or_default(),
         }),
     };
     Memo { id: plan.id.clone(), kept }

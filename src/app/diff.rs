@@ -12,15 +12,16 @@ use super::defaults::{self, Compared, read_each};
 use super::error::AppError;
 use super::reading::{Found, Reading, read_all};
 use super::reconcile::plan_valid;
-use super::views::{DefaultsChange, DiffAnswer};
+use super::views::{DefaultsChange, DiffAnswer, WindowChange};
+use super::windows::{self, WindowFound};
 use crate::adapters::clock::Clock;
-use crate::adapters::source::{Files, ReadResult, Root, Source};
+use crate::adapters::source::{Files, Listing, ReadResult, Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
-use crate::core::desired::{DefaultsFile, Diagnostic, Severity, parse};
+use crate::core::desired::{DefaultsFile, Diagnostic, Severity, parse, window_name};
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::{
-    self, Action, Blast, ChangeView, Facet, GuardPolicy, Plan, Step, diff, render_markdown, render_text,
+    self, Action, Blast, ChangeView, Facet, FieldChange, GuardPolicy, Plan, Step, diff, render_markdown, render_text,
 };
 use crate::core::row::{fingerprint, is_asleep};
 
@@ -29,6 +30,7 @@ use crate::core::row::{fingerprint, is_asleep};
 struct Snapshot {
     readings: Vec<Reading>,
     defaults: Compared,
+    windows: windows::Compared,
     /// Whether what is not there is known to be absent.
     complete: bool,
     invalid: Vec<Diagnostic>,
@@ -105,7 +107,8 @@ async fn snapshot_from(source: Arc<dyn Files>, kept: &[(String, Vec<u8>)], now: 
     let found = read.into_iter().map(|(file, read)| (file, content(read)));
     let is_there = matches!(listing.root, Root::Present);
     let defaults = defaults::compare(found.filter(|_| is_there).collect(), kept);
-    let mut snapshot = Snapshot { complete: listing.complete, defaults, ..Snapshot::default() };
+    let windows = windows::compare(windows_from(source.clone(), &listing).await, kept, listing.complete);
+    let mut snapshot = Snapshot { complete: listing.complete, defaults, windows, ..Snapshot::default() };
     if !matches!(listing.root, Root::Present) {
         snapshot.complete = false;
         let message = format!("the desired directory {} is missing or cannot be read", source.root().display());
@@ -129,16 +132,34 @@ async fn snapshot_from(source: Arc<dyn Files>, kept: &[(String, Vec<u8>)], now: 
     snapshot
 }
 
+async fn windows_from(source: Arc<dyn Files>, listing: &Listing) -> Vec<WindowFound> {
+    let names = listing.windows.clone();
+    let read = move || {
+        let content = |name: String| match source.read_window(&name) {
+            Ok(found) => found.map(|(_, content)| (name, Ok(content))),
+            Err(error) => Some((name, Err(error.to_string()))),
+        };
+        names.into_iter().filter_map(content).collect()
+    };
+    blocking(read).await.unwrap_or_default()
+}
+
 fn snapshot_of(mut files: BTreeMap<String, String>, kept: &[(String, Vec<u8>)]) -> Snapshot {
     let found = DefaultsFile::all().map(|file| (file, Ok(files.remove(&file.path()).map(String::into_bytes))));
-    let found = found.collect();
-    let mut snapshot = Snapshot { complete: true, defaults: defaults::compare(found, kept), ..Snapshot::default() };
+    let defaults = defaults::compare(found.collect(), kept);
+    let (of_windows, files): (BTreeMap<_, _>, _) =
+        files.into_iter().partition(|(path, _)| path.starts_with("windows/") && window_name(path).is_some());
+    let name = |(path, text): (String, String)| Some((window_name(&path)?.to_owned(), Ok(text.into_bytes())));
+    let windows = windows::compare(of_windows.into_iter().filter_map(name).collect(), kept, true);
+    let mut snapshot = Snapshot { complete: true, defaults, windows, ..Snapshot::default() };
     let defaults = snapshot.defaults.defaults.clone();
     for (path, text) in files {
         let name = path.strip_prefix("schedules/").and_then(|rest| rest.strip_suffix(".yaml"));
         let id: Result<ScheduleId, String> = match name {
             Some(name) => name.parse(),
-            None => Err("a schedule's path is schedules/CONNECTOR/TENANT.yaml".to_owned()),
+            None => {
+                Err("a schedule's path is schedules/CONNECTOR/TENANT.yaml, a window's windows/NAME.yaml".to_owned())
+            }
         };
         match id {
             Err(message) => snapshot.invalid.push(Diagnostic::whole_file(path, "misplaced", message)),
@@ -177,6 +198,8 @@ async fn compare(
     let Compared { invalid: mut broken, changes: defaults_changes, .. } = snapshot.defaults;
     let mut invalid = snapshot.invalid;
     invalid.append(&mut broken);
+    let windows::Compared { invalid: mut broken, changes: windows_changes, .. } = snapshot.windows;
+    invalid.append(&mut broken);
     let mut moved = HashSet::new();
     let mut steps: Vec<Step> = Vec::new();
     let mut found_ids = HashSet::new();
@@ -213,7 +236,7 @@ async fn compare(
         }
     }
     plan::guard(&mut steps, Blast { fleet, files, recent, confirmed: false }, policy);
-    Ok(Outlook { plan: Plan::new(steps), invalid, defaults: defaults_changes, moved })
+    Ok(Outlook { plan: Plan::new(steps), invalid, defaults: defaults_changes, windows: windows_changes, moved })
 }
 
 /// What a directory would change, and what is to be said with it.
@@ -221,20 +244,21 @@ struct Outlook {
     plan: Plan,
     invalid: Vec<Diagnostic>,
     defaults: Vec<DefaultsChange>,
+    windows: Vec<WindowChange>,
     /// Schedules that change because defaults do.
     moved: HashSet<ScheduleId>,
 }
 
 impl Outlook {
     fn answer(self) -> DiffAnswer {
-        let Outlook { plan, invalid, defaults, moved } = self;
+        let Outlook { plan, invalid, defaults, windows, moved } = self;
         let text = match invalid.len() {
             unclear if unclear > 0 && plan.is_empty() => {
                 format!("No changes among the valid files; {unclear} findings keep the others from being compared.\n")
             }
             _ => {
                 let digest = if plan.is_empty() { String::new() } else { format!("Digest: {}\n", plan.digest()) };
-                told_of_defaults(&defaults) + &render_text(&plan) + &digest
+                told_of_files(&defaults, &windows) + &render_text(&plan) + &digest
             }
         };
         let because = |step: &Step| moved.contains(&step.id).then(|| governing(&defaults, step.id.connector));
@@ -243,8 +267,9 @@ impl Outlook {
             digest: plan.digest(),
             changes: plan.steps.iter().map(|step| ChangeView { because: because(step), ..step.view() }).collect(),
             text,
-            markdown: listed_defaults(&defaults) + &render_markdown(&plan),
+            markdown: listed_files(&defaults, &windows) + &render_markdown(&plan),
             defaults,
+            windows,
             invalid,
         }
     }
@@ -270,12 +295,21 @@ fn governing(changes: &[DefaultsChange], connector: Connector) -> String {
     governing.collect::<Vec<_>>().join(", ")
 }
 
-/// The same as a list for a review comment.
-fn listed_defaults(changes: &[DefaultsChange]) -> String {
+/// Files beside the schedules' that change: path, action, kind and fields.
+fn beside<'a>(
+    defaults: &'a [DefaultsChange],
+    windows: &'a [WindowChange],
+) -> impl Iterator<Item = (&'a str, &'a str, &'static str, &'a [FieldChange])> {
+    let defaults = defaults.iter().map(|c| (c.file.as_str(), c.action.as_str(), "defaults", c.diff.as_slice()));
+    defaults.chain(windows.iter().map(|c| (c.file.as_str(), c.action.as_str(), "window", c.diff.as_slice())))
+}
+
+/// As a list for a review comment.
+fn listed_files(defaults: &[DefaultsChange], windows: &[WindowChange]) -> String {
     let mut text = String::new();
-    for change in changes {
-        text.push_str(&format!("- `{}`: {} defaults\n", change.file, change.action));
-        for field in &change.diff {
+    for (file, action, kind, diff) in beside(defaults, windows) {
+        text.push_str(&format!("- `{file}`: {action} {kind}\n"));
+        for field in diff {
             text.push_str(&format!("  - `{}`: `{}` → `{}`\n", field.field, field.from, field.to));
         }
     }
@@ -283,16 +317,16 @@ fn listed_defaults(changes: &[DefaultsChange]) -> String {
 }
 
 /// One line a value, before the plan they lead to.
-fn told_of_defaults(changes: &[DefaultsChange]) -> String {
+fn told_of_files(defaults: &[DefaultsChange], windows: &[WindowChange]) -> String {
     let mut text = String::new();
-    for change in changes {
-        let sign = match change.action.as_str() {
+    for (file, action, kind, diff) in beside(defaults, windows) {
+        let sign = match action {
             "create" => '+',
             "delete" => '-',
             _ => '~',
         };
-        text.push_str(&format!("{sign} {} ({} defaults)\n", change.file, change.action));
-        for field in &change.diff {
+        text.push_str(&format!("{sign} {file} ({action} {kind})\n"));
+        for field in diff {
             text.push_str(&format!("    {sign} {} = {} -> {}\n", field.field, field.from, field.to));
         }
     }
@@ -315,6 +349,7 @@ fn glance(row: &FleetRow) -> Glance {
         paused: is_asleep(row.paused, row.pause_until, row.next_due),
         running: false,
         next_due: row.next_due,
+        wake: None,
         sync: Sync::Synced,
     }
 }

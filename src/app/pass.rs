@@ -15,7 +15,7 @@ use super::reconcile::Tally;
 use super::views::PassReport;
 use crate::adapters::source::{Listing, Root};
 use crate::core::audit::operation;
-use crate::core::desired::{DefaultsFile, Diagnostic};
+use crate::core::desired::{DefaultsFile, Diagnostic, window_name};
 use crate::core::fleet::Sync;
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::{self, Action, Facet, HoldReason, Plan, Step, diff};
@@ -108,6 +108,7 @@ impl App {
         let alone = self.gate.write().await;
         if matches!(scan.listing.root, Root::Present) {
             self.take_up_defaults(&scan.listing).await?;
+            self.take_up_windows(&scan.listing).await?;
         }
         let (changed, unseen) = self.compare(&scan);
         let mut tally = Tally::default();
@@ -131,9 +132,10 @@ impl App {
         Ok(report)
     }
 
-    /// Whether a deletion, or the end of some defaults, waits only for the second scan.
+    /// Whether a deletion, or the end of some defaults or a window, waits only for the second scan.
     pub fn awaits_second_scan(&self) -> bool {
-        self.misses_defaults() || self.state().held.iter().any(|held| held.step.held == Some(HoldReason::Unconfirmed))
+        let misses = self.misses_defaults() || self.misses_windows();
+        misses || self.state().held.iter().any(|held| held.step.held == Some(HoldReason::Unconfirmed))
     }
 
     fn finish_pass(&self, mut report: PassReport, started: Millis, clock: std::time::Instant) -> PassReport {
@@ -378,7 +380,7 @@ impl App {
             let diagnostic = Diagnostic::whole_file(path.clone(), code, message);
             self.record_problem(None, path, None, vec![diagnostic]).await?;
         }
-        self.state().revision = scan.revision(&self.seen_defaults());
+        self.state().revision = scan.revision(&(self.seen_defaults() + &self.seen_windows()));
         Ok(())
     }
 }
@@ -389,7 +391,7 @@ fn is_read(path: &str) -> bool {
         .strip_prefix("schedules/")
         .and_then(|rest| rest.strip_suffix(".yaml"))
         .is_some_and(|name| name.parse::<ScheduleId>().is_ok());
-    is_schedule || DefaultsFile::at(path).is_some()
+    is_schedule || DefaultsFile::at(path).is_some() || window_name(path).is_some()
 }
 
 /// Why nothing may be concluded from what the scan did not find, if so.

@@ -22,6 +22,7 @@ use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
 use crate::core::timing::{iso, seconds};
+use crate::core::windows::Open;
 
 impl App {
     /// Adds memory's half to stored rows: sync state, countdown, whether it runs.
@@ -29,17 +30,29 @@ impl App {
         let now = self.clock.now();
         let stale = self.is_stale(now);
         let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        let windows = self.windows();
         let fleet = self.fleet();
         let glances: Vec<Option<Glance>> = rows.iter().map(|row| fleet.get(connector, &row.tenant)).collect();
+        let waits: Vec<Option<Open>> = match windows.is_empty() {
+            true => vec![None; glances.len()],
+            false => {
+                let wait = |glance: &Glance| {
+                    let due = glance.next_due.filter(|_| !glance.paused)?;
+                    windows.wait_at(due.max(now), connector, &fleet.chosen(glance.slot))
+                };
+                glances.iter().map(|glance| glance.as_ref().and_then(wait)).collect()
+            }
+        };
         drop(fleet);
         rows.into_iter()
-            .zip(glances)
-            .map(|(row, glance)| {
+            .zip(glances.into_iter().zip(waits))
+            .map(|(row, (glance, wait))| {
                 let tenant = row.tenant.clone();
                 let braked = brakes > 0
                     && tenant.parse().is_ok_and(|tenant| self.is_braked(&ScheduleId::new(connector, tenant)));
+                let window = wait.and_then(|open| Some((open.end, windows.get(open.window)?.name.clone())));
                 let doubts = Doubts { braked, stale };
-                (tenant, status(connector, row, glance, doubts, now))
+                (tenant, status(connector, row, glance, doubts, window, now))
             })
             .collect()
     }
@@ -113,7 +126,8 @@ impl App {
         let (mut paused, mut overdue) = (0, 0);
         for glance in fleet.iter() {
             paused += u64::from(glance.paused);
-            overdue += u64::from(glance.next_due.is_some_and(|due| now - due > 1000));
+            let waits = glance.wake.is_some_and(|wake| wake > now);
+            overdue += u64::from(!waits && glance.next_due.is_some_and(|due| now - due > 1000));
         }
         let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let shown = |scope: &str| if scope.is_empty() { "fleet".to_owned() } else { scope.to_owned() };
@@ -291,11 +305,21 @@ struct Doubts {
     stale: bool,
 }
 
-fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: Doubts, now: Millis) -> ScheduleStatus {
+/// `window` is the one that the next start has to wait for, and its end.
+fn status(
+    connector: Connector,
+    row: StatusRow,
+    glance: Option<Glance>,
+    doubts: Doubts,
+    window: Option<(Millis, String)>,
+    now: Millis,
+) -> ScheduleStatus {
     let paused = row.paused && row.pause_until.is_none_or(|end| now < end);
     // The countdown comes from the number that fires, which is the timer's. A sleeper's timer lifts its pause.
     let is_asleep = paused || glance.is_some_and(|glance| glance.paused);
     let next_due = glance.map_or(row.next_due, |glance| glance.next_due).filter(|_| !is_asleep);
+    let waits = window.is_some() && next_due.is_some_and(|due| due <= now);
+    let next_due = window.as_ref().map(|(end, _)| *end).or(next_due);
     let known = glance.map_or(Sync::Pending, |glance| glance.sync);
     let sync = if known == Sync::Synced && doubts.stale { Sync::Pending } else { known };
     let overdue = next_due.is_some_and(|due| now - due > 1000);
@@ -304,6 +328,7 @@ fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: 
         Sync::Pending if doubts.stale => Some("stale"),
         Sync::Pending => Some("waiting"),
         Sync::Synced if paused => Some("suspended"),
+        _ if waits => Some("window"),
         _ if overdue => Some("overdue"),
         Sync::Synced if glance.is_some() && next_due.is_none() && !is_asleep => Some("ended"),
         _ => None,
@@ -326,5 +351,6 @@ fn status(connector: Connector, row: StatusRow, glance: Option<Glance>, doubts: 
         etag: row.digest.to_hex(),
         sync: sync.as_str().to_owned(),
         sync_reason: reason.map(str::to_owned),
+        window: window.map(|(_, name)| name),
     }
 }

@@ -69,6 +69,7 @@ impl App {
             state: Mutex::new(state::State::default()),
             work_tree: super::origins::WorkTree::default(),
             defaults: Mutex::default(),
+            windows: Mutex::default(),
             git: super::git::GitWork::default(),
             brakes: Mutex::new(Vec::new()),
             promises: super::promises::Promises::default(),
@@ -101,6 +102,7 @@ impl App {
 
     async fn load(&self) -> Result<(), AppError> {
         self.load_defaults().await?;
+        self.load_windows().await?;
         let defaults = self.defaults();
         // The rows are compared as they are read; from here on only foreign writes make that necessary.
         self.store.changed_by_others().await?;
@@ -122,6 +124,7 @@ impl App {
                 }
             }
         }
+        self.choose_windows().await?;
         *self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.store.brakes().await?;
         self.work_tree.set_passed(self.store.noted_commit().await?);
         self.load_holds().await?;

@@ -24,6 +24,7 @@ mod drifting;
 mod holding;
 mod pauses;
 mod records;
+mod windows;
 
 /// Something that a test lets happen once, at a chosen place.
 #[derive(Default)]

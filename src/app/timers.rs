@@ -10,6 +10,7 @@ use serde_json::json;
 use super::App;
 use super::apply::{diff_value, draft, new_action_id};
 use super::blocking::rest;
+use super::windows::Gatekeeper;
 use crate::adapters::store::{Advance, Claim, Granted};
 use crate::core::audit::{Draft, operation};
 use crate::core::fleet::Slot;
@@ -53,6 +54,7 @@ impl App {
         }
         let now = self.clock.now();
         let due = fleet.take_due(now, BATCH);
+        let mut gatekeeper = Gatekeeper::at(self.windows(), now);
         let mut batch = DueBatch { claims: Vec::with_capacity(due.len()), skipped: Vec::new(), lifts: Vec::new() };
         for (slot, at) in due {
             let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
@@ -60,6 +62,11 @@ impl App {
             if glance.paused {
                 let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now), missed: 0 };
                 batch.lifts.push((slot, advance, lifted(&id, at)));
+                continue;
+            }
+            if let Some(end) = gatekeeper.wait(&fleet, slot, id.connector) {
+                // It stays due: at the window's end the catch-up rule decides.
+                fleet.delay(slot, end);
                 continue;
             }
             let turn = turn(&rhythm, at, now);

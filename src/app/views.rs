@@ -3,9 +3,11 @@
 
 mod history;
 mod records;
+mod windows;
 
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
+pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};
 
 use std::collections::BTreeMap;
 
@@ -49,6 +51,9 @@ pub struct ScheduleStatus {
     /// More on `sync`, where there is more to say.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sync_reason: Option<String>,
+    /// The maintenance window that the next run waits for: `next_run_iso` is its end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub window: Option<String>,
 }
 
 /// A schedule as written, with its effective value.
@@ -358,6 +363,9 @@ pub struct DiffAnswer {
     /// Files of defaults that change.
     #[serde(default)]
     pub defaults: Vec<DefaultsChange>,
+    /// Maintenance windows that change: which slots run, not which schedules there are.
+    #[serde(default)]
+    pub windows: Vec<WindowChange>,
     /// Files that cannot be used; with any of them a diff is an error, never "no difference".
     pub invalid: Vec<Diagnostic>,
     pub text: String,

@@ -168,6 +168,7 @@ mod tests {
             ..Diagnostic::whole_file("schedules/noop/a.yaml".into(), "x", "y".into())
         };
         let answer = DiffAnswer {
+            windows: Vec::new(),
             ok: true,
             digest: String::new(),
             changes: vec![change; changes],

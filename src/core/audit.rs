@@ -24,6 +24,7 @@ pub mod operation {
     pub const DRIFT_REPAIRED: &str = "reconcile.drift.repaired";
     pub const FILE_INVALID: &str = "reconcile.file.invalid";
     pub const DEFAULTS_CHANGED: &str = "reconcile.defaults.changed";
+    pub const WINDOW_CHANGED: &str = "desired.window.changed";
     pub const FILE_RECOVERED: &str = "reconcile.file.recovered";
     pub const PRUNE_HELD: &str = "reconcile.prune.held";
     pub const WRITE_DISPLACED: &str = "reconcile.write.displaced";

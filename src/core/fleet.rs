@@ -2,6 +2,8 @@
 //! Everything else of a schedule stands in the store. A hundred thousand schedules take some 15 MiB:
 //! names lie in one arena, entries are plain and small, cron texts are shared.
 
+mod waits;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use crate::core::model::{Connector, Digest, Millis, ScheduleId};
 use crate::core::policy::RunPolicy;
 use crate::core::row::{Fingerprint, fingerprint};
 use crate::core::timing::{BadRhythm, DueQueue, Rhythm, RhythmCache};
+use waits::Waits;
 
 /// A schedule's place in the fleet; stays the same while the schedule exists.
 pub type Slot = u32;
@@ -106,6 +109,8 @@ pub struct Glance {
     pub paused: bool,
     pub running: bool,
     pub next_due: Option<Millis>,
+    /// When a start that has to wait though it is due is looked at again.
+    pub wake: Option<Millis>,
     pub sync: Sync,
 }
 
@@ -150,6 +155,7 @@ pub struct Fleet {
     rhythms: RhythmCache,
     policies: Policies,
     timers: DueQueue,
+    waits: Waits,
 }
 
 impl Fleet {
@@ -184,6 +190,7 @@ impl Fleet {
             paused: entry.paused,
             running: entry.running,
             next_due: (entry.due != NEVER).then_some(entry.due),
+            wake: self.waits.wake(slot),
             sync: entry.sync,
         })
     }
@@ -203,6 +210,9 @@ impl Fleet {
         let due = member.next_due.unwrap_or(NEVER);
         if let Some(entry) = self.entries.get_mut(slot as usize) {
             let rearm = entry.due != due && due != NEVER;
+            if entry.due != due {
+                self.waits.end(slot);
+            }
             entry.row = member.row;
             entry.stamp = member.stamp;
             entry.due = due;
@@ -231,6 +241,7 @@ impl Fleet {
             entry.row = 0;
             entry.due = NEVER;
         }
+        self.waits.forget(slot);
         self.free.push(slot);
     }
 
@@ -258,6 +269,7 @@ impl Fleet {
         let due = next_due.unwrap_or(NEVER);
         if let Some(entry) = self.entries.get_mut(slot as usize).filter(|entry| entry.due != due) {
             entry.due = due;
+            self.waits.end(slot);
             if due != NEVER {
                 self.timers.push(due, slot);
             }
@@ -284,18 +296,50 @@ impl Fleet {
         self.timers.next()
     }
 
-    /// Takes up to `limit` schedules that are due at `now` out of the queue; each stays due until
-    /// `set_due` moves it on.
+    /// Takes up to `limit` schedules that are due at `now` out of the queue, each with its due time,
+    /// at which it stays until `set_due` moves it on.
     pub fn take_due(&mut self, now: Millis, limit: usize) -> Vec<(Slot, Millis)> {
-        let mut due = Vec::new();
-        while due.len() < limit {
+        let mut taken = Vec::new();
+        while taken.len() < limit {
             let Some((at, slot)) = self.timers.pop_due(now) else { break };
-            let current = self.entries.get(slot as usize).is_some_and(|entry| entry.row != 0 && entry.due == at);
-            if current && due.last() != Some(&(slot, at)) {
-                due.push((slot, at));
+            let Some(entry) = self.entries.get(slot as usize).filter(|entry| entry.row != 0) else { continue };
+            let is_current = self.waits.wake(slot).unwrap_or(entry.due) == at;
+            if is_current && taken.last() != Some(&(slot, entry.due)) {
+                self.waits.end(slot);
+                taken.push((slot, entry.due));
             }
         }
-        due
+        taken
+    }
+
+    /// Has a schedule that was taken looked at again at `wake`; it stays due all the while.
+    pub fn delay(&mut self, slot: Slot, wake: Millis) {
+        if self.entries.get(slot as usize).is_some_and(|entry| entry.row != 0 && entry.due != NEVER) {
+            self.waits.delay(slot, wake);
+            self.timers.push(wake, slot);
+        }
+    }
+
+    /// Has every schedule that waits looked at now.
+    pub fn wake_all(&mut self) {
+        for slot in self.waits.end_all() {
+            self.put_back(slot);
+        }
+    }
+
+    /// Remembers which windows the schedule's labels choose.
+    pub fn choose(&mut self, slot: Slot, chosen: &[u16]) {
+        self.waits.choose(slot, chosen);
+    }
+
+    /// The windows that the schedule's labels choose.
+    pub fn chosen(&self, slot: Slot) -> Arc<[u16]> {
+        self.waits.chosen(slot)
+    }
+
+    /// Forgets what labels choose: the windows are others now.
+    pub fn unchoose(&mut self) {
+        self.waits.unchoose();
     }
 
     /// Puts a schedule that was taken and not claimed back into the queue.
@@ -308,7 +352,8 @@ impl Fleet {
     /// Rebuilds the queue from the entries: repairs lost timers and drops outlived ones.
     pub fn rearm(&mut self) {
         let armed = self.entries.iter().zip(0..).filter(|(entry, _)| entry.row != 0 && entry.due != NEVER);
-        self.timers.rebuild(armed.map(|(entry, slot)| (entry.due, slot)));
+        let waits = &self.waits;
+        self.timers.rebuild(armed.map(|(entry, slot)| (waits.wake(slot).unwrap_or(entry.due), slot)));
     }
 
     /// How many entries the timer queue holds, outlived ones included.
@@ -428,58 +473,4 @@ fn hash_of_slot(entries: &[Entry], names: &str, hasher: &RandomState, slot: Slot
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(row: i64, due: Option<Millis>) -> Member<'static> {
-        Member {
-            row,
-            stamp: 1,
-            content: Digest([1; 32]),
-            applied: [2; 16],
-            interval_sec: Some(60),
-            cron: None,
-            timezone: None,
-            policy: "",
-            paused: due.is_none(),
-            next_due: due,
-        }
-    }
-
-    #[test]
-    fn schedules_are_found_again_and_slots_reused() {
-        let mut fleet = Fleet::default();
-        for n in 0..1000 {
-            fleet.put(Connector::Noop, &format!("t{n}"), &member(n + 1, Some(n)));
-        }
-        assert_eq!(fleet.len(), 1000);
-        let glance = fleet.get(Connector::Noop, "t500").unwrap();
-        assert_eq!((glance.row, glance.next_due), (501, Some(500)));
-        assert_eq!(fleet.get(Connector::Acculynx, "t500"), None);
-        assert_eq!(fleet.id(glance.slot).unwrap().to_string(), "noop/t500");
-
-        fleet.remove(Connector::Noop, "t500");
-        assert_eq!((fleet.get(Connector::Noop, "t500"), fleet.len()), (None, 999));
-        let reused = fleet.put(Connector::Acculynx, "new", &member(7, None));
-        assert_eq!(reused, glance.slot);
-        assert_eq!(fleet.id(reused).unwrap().to_string(), "acculynx/new");
-    }
-
-    #[test]
-    fn only_current_timers_fire() {
-        let mut fleet = Fleet::default();
-        let a = fleet.put(Connector::Noop, "a", &member(1, Some(10)));
-        let b = fleet.put(Connector::Noop, "b", &member(2, Some(20)));
-        fleet.set_due(a, Some(30));
-        fleet.set_due(a, Some(10));
-        assert_eq!(fleet.take_due(15, 10), vec![(a, 10)]);
-        fleet.set_due(a, Some(70));
-        fleet.remove(Connector::Noop, "b");
-        assert_eq!(fleet.take_due(69, 10), vec![]);
-        assert_eq!(fleet.take_due(70, 10), vec![(a, 70)]);
-        fleet.put_back(a);
-        assert_eq!(fleet.take_due(70, 10), vec![(a, 70)]);
-        fleet.rearm();
-        assert_eq!((fleet.queued(), fleet.glance(b)), (1, None));
-    }
-}
+mod tests;

@@ -255,6 +255,7 @@ mod tests {
             etag: "ab".into(),
             sync: "synced".into(),
             sync_reason: None,
+            window: None,
         }
     }
 

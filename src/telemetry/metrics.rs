@@ -24,7 +24,7 @@ const SYNC_STATES: [&str; 5] = ["synced", "pending", "drifted", "invalid", "held
 /// Methods that get a label of their own; a caller may send any word as a method.
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-const OPERATIONS: [&str; 19] = [
+const OPERATIONS: [&str; 20] = [
     operation::CREATED,
     operation::UPDATED,
     operation::DELETED,
@@ -36,6 +36,7 @@ const OPERATIONS: [&str; 19] = [
     operation::DRIFT_REPAIRED,
     operation::FILE_INVALID,
     operation::DEFAULTS_CHANGED,
+    operation::WINDOW_CHANGED,
     operation::FILE_RECOVERED,
     operation::PRUNE_HELD,
     operation::WRITE_DISPLACED,

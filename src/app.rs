@@ -10,6 +10,7 @@ mod apply;
 mod binding;
 mod blocking;
 mod brake;
+mod bulk;
 mod convergence;
 mod defaults;
 mod diff;
@@ -45,8 +46,9 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 pub use adopt::{StoredFleet, stored_fleet};
+pub use bulk::{Bulk, Consent, Deed, MAX_AT_ONCE, Terms, Undo};
 pub use diff::offline_diff;
-pub use error::{AppError, PlanMoved, Stale};
+pub use error::{AppError, PlanMoved, Refused, Stale};
 pub use git::Pulled;
 pub use history::HistoryQuery;
 pub use mutate::{Edit, IfMatch, Mutation};

@@ -15,6 +15,10 @@ pub mod audit;
 
 pub mod plan;
 
+pub mod presets;
+
+pub mod selection;
+
 pub mod row;
 
 pub mod fleet;

@@ -163,6 +163,23 @@ impl App {
         AppError::PlanMoved(Box::new(PlanMoved { detail, digest, held_digest, moved, total }))
     }
 
+    /// An action on many that was agreed to under `digest` has become another: says what moved.
+    pub(super) fn bulk_moved(&self, digest: &str, now: &Plan) -> AppError {
+        let mut state = self.state();
+        let now_digest = now.digest();
+        let moved = state.plans.get(digest).map(|shown| moved(shown, &condensed(&now.steps)));
+        state.plans.remember(now_digest.clone(), now);
+        let detail = match &moved {
+            Some(moved) => format!("what would be done has changed since that plan was shown: {}", told(moved)),
+            None => {
+                "no plan of this digest is known here; look at it again with dry_run and take its digest".to_owned()
+            }
+        };
+        let total = moved.as_ref().map_or(0, Vec::len);
+        let moved = moved.map(|moved| moved.into_iter().take(MAX_MOVED).collect());
+        AppError::PlanMoved(Box::new(PlanMoved { detail, digest: Some(now_digest), held_digest: None, moved, total }))
+    }
+
     /// Nothing of this digest is held.
     pub(super) fn not_held(&self, digest: &str) -> AppError {
         let state = self.state();

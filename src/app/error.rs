@@ -7,7 +7,7 @@ use crate::adapters::store::StoreError;
 use crate::core::desired::{FieldConflict, FieldError};
 use crate::core::model::ScheduleId;
 
-use super::views::MovedStep;
+use super::views::{BulkAnswer, BulkRefusal, MovedStep};
 
 /// Each variant is one kind of answer; nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum AppError {
     /// A confirmed plan is not what would be done now.
     #[error("{}", .0.detail)]
     PlanMoved(Box<PlanMoved>),
+    /// Of many schedules some cannot be changed, so that none was.
+    #[error("{}", .0.detail)]
+    Refused(Box<Refused>),
+    /// An action on many would take too much away at once.
+    #[error("{} of {} deletions and pauses are too large a part of the fleet at once; nothing was changed", .0.held, .0.changing)]
+    Held(Box<BulkAnswer>),
+    #[error("no action {0} changed a schedule's file")]
+    NoAction(String),
     #[error("{detail}")]
     Busy { detail: String, retry_after_sec: u64 },
     #[error("{0}")]
@@ -46,6 +54,13 @@ pub enum AppError {
     Store(StoreError),
     #[error("{0}")]
     Source(SourceError),
+}
+
+/// Which schedules stood in the way, each with why.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub detail: String,
+    pub refused: Vec<BulkRefusal>,
 }
 
 /// How the plan that a caller named differs from what would be done now.

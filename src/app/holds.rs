@@ -11,7 +11,7 @@ use super::error::AppError;
 use super::state::State;
 use super::views::{DismissalView, HeldChange, HoldView, HoldsAnswer};
 use crate::adapters::store::{AuditQuery, Dismissal};
-use crate::core::audit::operation;
+use crate::core::audit::{Entry, operation};
 use crate::core::fleet::Sync;
 use crate::core::model::{Caller, Millis, ScheduleId, Source};
 use crate::core::plan::{HoldReason, Plan, Step};
@@ -34,11 +34,8 @@ impl App {
                 limit: MAX_RECENT,
                 ..AuditQuery::default()
             };
-            let by_files = [Source::File.as_str(), Source::Git.as_str()];
             let entries = self.store.audit_page(query).await?.into_iter();
-            let counts = entries.filter(|entry| by_files.contains(&entry.source.as_str()));
-            recent
-                .extend(counts.filter(|entry| entry.view().metadata.get("confirmed").is_none()).map(|entry| entry.at));
+            recent.extend(entries.filter(counts).map(|entry| entry.at));
         }
         recent.sort_unstable();
         let mut state = self.state();
@@ -179,6 +176,14 @@ impl App {
         self.metrics.event(operation::HOLD_DISMISSED, "warning");
         Ok(self.holds())
     }
+}
+
+/// Whether a deletion or pause counts towards the blast radius: those by files and of many at once, unless a
+/// person agreed to them.
+fn counts(entry: &Entry) -> bool {
+    let by_file = [Source::File, Source::Git].iter().any(|source| source.as_str() == entry.source);
+    let metadata = entry.view().metadata;
+    (by_file || metadata.get("bulk").is_some()) && metadata.get("confirmed").is_none()
 }
 
 /// What waits for a person, as a plan; `None` when nothing does.

@@ -54,6 +54,8 @@ pub struct Mutation {
     /// Only an admin may change `connection`.
     pub may_change_connection: bool,
     pub if_match: Option<IfMatch>,
+    /// Said in the audit besides.
+    pub notes: Vec<(&'static str, Value)>,
 }
 
 /// A schedule's file as the mutation found it.
@@ -291,13 +293,14 @@ impl App {
                 (vec![step], Effect::Delete)
             }
         };
-        let notes = match &mutation.edit {
+        let mut notes = match &mutation.edit {
             Edit::Pause { reason: Some(reason), .. } | Edit::Resume { reason: Some(reason) } => {
                 vec![("reason", reason.clone().into())]
             }
             Edit::Replace(replacement) => replacement.notes(),
             _ => Vec::new(),
         };
+        notes.extend(mutation.notes.iter().cloned());
         let caller = mutation.caller.clone();
         Planned { id: id.clone(), steps, effect, caller, action_id: action_id.to_owned(), notes }
     }

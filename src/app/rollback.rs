@@ -88,7 +88,7 @@ impl App {
         };
         let to = revision.number.into();
         let edit = Edit::Replace(Replacement { content: Some(content), expect: Expect::Anything, to, reason });
-        let mutation = Mutation { id, edit, caller, may_change_connection, if_match };
+        let mutation = Mutation { id, edit, caller, may_change_connection, if_match, notes: Vec::new() };
         self.put_back(mutation, new_action_id()).await
     }
 
@@ -153,6 +153,7 @@ impl App {
             caller: rollback.caller.clone(),
             may_change_connection: rollback.may_change_connection,
             if_match: None,
+            notes: Vec::new(),
         };
         let outcome = self.put_back(mutation, action_id.to_owned()).await;
         RollbackResult {

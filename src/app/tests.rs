@@ -18,6 +18,7 @@ use crate::app::mutate::{Edit, IfMatch, Mutation};
 use crate::core::model::{Caller, Source as Origin};
 
 mod bounds;
+mod bulk;
 mod concurrency;
 mod defaults;
 mod drifting;
@@ -128,7 +129,14 @@ impl World {
 
 fn mutation(name: &str, edit: Edit) -> Mutation {
     let caller = Caller { source: Origin::Ui, actor: "zoe".into() };
-    Mutation { id: name.parse().unwrap(), edit, caller, may_change_connection: false, if_match: None }
+    Mutation {
+        id: name.parse().unwrap(),
+        edit,
+        caller,
+        may_change_connection: false,
+        if_match: None,
+        notes: Vec::new(),
+    }
 }
 
 fn merge(patch: Value) -> Edit {

@@ -1,10 +1,12 @@
 //! What callers see: the shapes of answers, shared by the API, its OpenAPI document and the
 //! command line.
 
+mod bulk;
 mod history;
 mod records;
 mod windows;
 
+pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};

@@ -26,6 +26,7 @@ pub mod operation {
     pub const DEFAULTS_CHANGED: &str = "reconcile.defaults.changed";
     pub const WINDOW_CHANGED: &str = "desired.window.changed";
     pub const FILE_RECOVERED: &str = "reconcile.file.recovered";
+    pub const BULK_HELD: &str = "scheduler.bulk.held";
     pub const PRUNE_HELD: &str = "reconcile.prune.held";
     pub const WRITE_DISPLACED: &str = "reconcile.write.displaced";
     pub const HOLD_DISMISSED: &str = "reconcile.hold.dismissed";

@@ -65,6 +65,11 @@ impl RowSpec {
         })
     }
 
+    /// Whether its pause stands at `now`.
+    pub fn is_paused_at(&self, now: Millis) -> bool {
+        self.paused && self.pause_until.is_none_or(|end| now < end)
+    }
+
     pub fn fingerprint(&self) -> Fingerprint {
         row_fingerprint(
             self.interval_sec,

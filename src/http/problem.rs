@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::adapters::store::StoreError;
 use crate::app::AppError;
+use crate::app::views::BulkAnswer;
 use crate::core::access::Refusal;
 use crate::core::desired::FieldError;
 
@@ -242,6 +243,14 @@ impl From<AppError> for Problem {
                     .with("digest", moved.digest)
                     .with("held_digest", moved.held_digest)
             }
+            AppError::Refused(found) => {
+                Problem::new(StatusCode::CONFLICT, "bulk-refused", "Some schedules cannot be changed", detail)
+                    .with("refused", plain(&found.refused))
+            }
+            AppError::Held(plan) => held(&plan, detail),
+            AppError::NoAction(_) => {
+                Problem::new(StatusCode::NOT_FOUND, "no-action", "There is no such action", detail)
+            }
             AppError::Busy { detail, retry_after_sec } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again shortly", detail)
                     .header(RETRY_AFTER, &retry_after_sec.to_string())
@@ -273,6 +282,17 @@ pub fn stale(current_etag: &str, detail: impl Into<String>) -> Problem {
 /// A value that is plain data, as a member of a problem.
 fn plain(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+/// 409: an action on many that takes too much away, with the digest by which to agree to it.
+fn held(plan: &BulkAnswer, detail: String) -> Problem {
+    let suggestion =
+        format!("look at the plan; if it is meant, repeat the request with \"confirm\": \"{}\"", plan.digest);
+    Problem::new(StatusCode::CONFLICT, "bulk-held", "This needs a person's confirmation", detail)
+        .with("digest", plan.digest.as_str())
+        .with("held", plan.held)
+        .with("plan", plain(plan))
+        .with("suggestion", suggestion)
 }
 
 fn field_problems(errors: Vec<FieldError>) -> Vec<FieldProblem> {

@@ -142,6 +142,7 @@ async fn mutate(app: &App, target: Target, edit: Edit) -> Answer {
         id: target.id,
         edit,
         if_match: target.if_match,
+        notes: Vec::new(),
     };
     Ok(changed(app.mutate(mutation).await?))
 }

@@ -41,6 +41,8 @@ mod git;
 
 mod holds;
 
+mod bulk;
+
 mod analytics;
 
 mod system;
@@ -84,6 +86,7 @@ fn routes() -> Vec<Route> {
     all.extend(brake::routes());
     all.extend(git::routes());
     all.extend(holds::routes());
+    all.extend(bulk::routes());
     all.extend(analytics::routes());
     all.extend(system::routes());
     all.extend(schemas::routes());

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::access::is_admin;
 use super::body::Fields;
@@ -21,6 +21,7 @@ use crate::app::views::{MutationAnswer, RunNowAnswer, ScheduleView};
 use crate::app::{App, Edit, IfMatch, Mutation, RunNow};
 use crate::core::access::Role;
 use crate::core::model::{Connector, ScheduleSpec};
+use crate::core::presets::preset;
 
 const SCHEDULE: &str = "/api/crm/import/{connector}/schedule";
 const PAUSE: &str = "/api/crm/import/{connector}/pause";
@@ -30,7 +31,7 @@ const RUN_NOW: &str = "/api/crm/import/{connector}/run-now";
 /// The longest reason, as the schedule's schema has it.
 pub const MAX_REASON: usize = 500;
 /// The longest moment, as text.
-const MAX_MOMENT: usize = 64;
+pub const MAX_MOMENT: usize = 64;
 const DEFAULT_WAIT_SEC: u32 = 30;
 const MAX_WAIT_SEC: u32 = 300;
 
@@ -77,6 +78,11 @@ pub fn routes() -> Vec<Route> {
                 "The body is merged into the schedule (RFC 7396): null removes a key, cron and interval_sec displace \
                  each other. Creates the schedule when there is none. Changing `connection` needs the role admin. \
                  Answers when the change is in the file and runs.",
+            )
+            .query(
+                "preset",
+                "The name of a preset (GET /ops/presets), over which the body is laid; the body may be left out then.",
+                json!({"type": "string"}),
             )
             .body::<ScheduleSpec>(true, json!({"interval_sec": 300}))
             .answers::<MutationAnswer>(200, "The schedule as it is now."),
@@ -148,7 +154,13 @@ async fn mutate(app: &App, target: Target, edit: Edit) -> Answer {
 }
 
 async fn merge(State(app): State<Arc<App>>, target: Target) -> Answer {
-    let patch: Map<String, Value> = target.visit.object(true)?;
+    let name = target.visit.query().text("preset");
+    let mut patch = match name.map(preset) {
+        None => Map::new(),
+        Some(Ok(patch)) => patch,
+        Some(Err(unknown)) => return Err(Problem::bad_request("preset", unknown.to_string())),
+    };
+    patch.extend(target.visit.object(name.is_none())?);
     if patch.is_empty() {
         let detail = "The body changes nothing; name at least one field, such as interval_sec".to_owned();
         return Err(Problem::invalid(vec![FieldProblem { pointer: String::new(), detail }]));

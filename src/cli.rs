@@ -4,6 +4,7 @@
 mod apply;
 mod audit;
 mod brake;
+mod bulk;
 mod client;
 mod diff;
 mod download;
@@ -169,6 +170,10 @@ struct ConnectorArg {
 }
 
 impl Target {
+    fn of(id: &ScheduleId) -> Target {
+        Target { tenant: id.tenant.clone(), connector: ConnectorArg { connector: id.connector } }
+    }
+
     fn id(&self) -> ScheduleId {
         ScheduleId::new(self.connector.connector, self.tenant.clone())
     }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::bulk::{self, Choice, Chosen, UndoArgs};
 use super::client::{Request, route};
 use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs};
 use crate::adapters::clock::Clock;
@@ -21,7 +22,10 @@ use crate::core::timing::iso;
   command-center schedule list
   command-center schedule set peakpro interval_sec=300 labels.region=west
   command-center schedule pause peakpro --reason \"key is being rotated\"
-  command-center schedule run-now peakpro --wait 60")]
+  command-center schedule run-now peakpro --wait 60
+  command-center schedule pause --label region=west --reason storm --yes
+
+With more than one schedule the plan is shown first; --yes carries it out, all or nothing.")]
 pub(super) enum ScheduleCommand {
     /// Every schedule and how it is.
     #[command(after_help = "Example:\n  command-center schedule list --connector noop --output json")]
@@ -45,7 +49,9 @@ pub(super) enum ScheduleCommand {
     /// Keep a schedule from running until it is resumed.
     #[command(after_help = "Examples:
   command-center schedule pause peakpro --reason \"key is being rotated\" --for 2h
-  command-center schedule pause peakpro --until 2026-12-01T08:00:00Z")]
+  command-center schedule pause peakpro --until 2026-12-01T08:00:00Z
+  command-center schedule pause --label region=west --reason storm --yes
+  command-center schedule pause --from-file tenants.txt --dry-run")]
     Pause {
         #[command(flatten)]
         args: ReasonArgs,
@@ -57,7 +63,9 @@ pub(super) enum ScheduleCommand {
         length: Option<Duration>,
     },
     /// Let a paused schedule run again.
-    #[command(after_help = "Example:\n  command-center schedule resume peakpro")]
+    #[command(after_help = "Examples:
+  command-center schedule resume peakpro
+  command-center schedule resume --state paused --connector noop --yes")]
     Resume(ReasonArgs),
     /// Import at once, also while paused; exits 1 when the import fails.
     #[command(after_help = "Example:\n  command-center schedule run-now peakpro --wait 60")]
@@ -69,14 +77,40 @@ pub(super) enum ScheduleCommand {
         wait: u32,
     },
     /// Remove a schedule and its file; its history and audit stay.
-    #[command(after_help = "Example:\n  command-center schedule delete peakpro")]
+    #[command(after_help = "Examples:
+  command-center schedule delete peakpro
+  command-center schedule delete acme birch --reason \"left us\" --yes")]
     Delete {
         #[command(flatten)]
-        target: Target,
-        /// Only when the schedule still has this ETag.
+        whom: Whom,
+        /// Why, for the audit; of many at once.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Only when the schedule still has this ETag; of one alone.
         #[arg(long, value_name = "ETAG")]
         if_match: Option<String>,
     },
+    /// Take an action back: every file it changed gets the content it had before.
+    Undo(UndoArgs),
+    /// The cadences that are defined once, for `set --preset`.
+    #[command(after_help = "Example:\n  command-center schedule presets")]
+    Presets,
+}
+
+/// One tenant, or many.
+#[derive(Debug, Args)]
+pub(super) struct Whom {
+    /// The tenant; several, or the options below, choose many.
+    #[arg(value_name = "TENANT")]
+    tenants: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+impl Whom {
+    fn chosen(self) -> Result<Chosen, CliError> {
+        self.choice.of(&self.tenants)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -84,19 +118,27 @@ pub(super) enum ScheduleCommand {
   command-center schedule set peakpro interval_sec=300
   command-center schedule set peakpro 'cron=*/15 7-18 * * 1-5' timezone=America/Denver
   command-center schedule set peakpro labels.region=west pause_reason=null
+  command-center schedule set peakpro --preset nightly
+  command-center schedule set --label region=west interval_sec=900 --yes
   command-center schedule set peakpro --json '{\"connection\": {\"api_key\": {\"env\": \"CC_SECRET_PEAKPRO\"}}}'
 
 VALUE has the type YAML gives it; null removes the key, dots reach into mappings.")]
 pub(super) struct SetArgs {
+    /// The tenant, then keys to set; several tenants, or the options below, choose many.
+    #[arg(value_name = "TENANT|KEY=VALUE")]
+    words: Vec<String>,
     #[command(flatten)]
-    target: Target,
-    /// Keys to set.
-    #[arg(value_name = "KEY=VALUE")]
-    pairs: Vec<String>,
+    choice: Choice,
+    /// A cadence by its name, see `schedule presets`; keys are laid over it.
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Why, for the audit; of many at once.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// A JSON object to merge in; - reads it from stdin.
     #[arg(long, value_name = "BODY")]
     json: Option<String>,
-    /// Only when the schedule still has this ETag.
+    /// Only when the schedule still has this ETag; of one alone.
     #[arg(long, value_name = "ETAG")]
     if_match: Option<String>,
 }
@@ -104,18 +146,29 @@ pub(super) struct SetArgs {
 #[derive(Debug, Args)]
 pub(super) struct ReasonArgs {
     #[command(flatten)]
-    target: Target,
+    whom: Whom,
     /// Why, for the people who find it so.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-impl ReasonArgs {
-    fn body(&self) -> Value {
-        match &self.reason {
-            Some(reason) => json!({ "reason": reason }),
-            None => json!({}),
-        }
+fn reason_body(reason: Option<String>) -> Value {
+    reason.map_or(json!({}), |reason| json!({ "reason": reason }))
+}
+
+/// One schedule alone has no reason but of a pause or a resume.
+fn without_reason(reason: Option<&String>) -> Result<(), CliError> {
+    match reason {
+        None => Ok(()),
+        Some(_) => Err(CliError::usage("--reason is for many at once here", "leave it out for a single tenant")),
+    }
+}
+
+/// A tag is one schedule's.
+fn without_tag(if_match: Option<&String>) -> Result<(), CliError> {
+    match if_match {
+        None => Ok(()),
+        Some(_) => Err(CliError::usage("--if-match is about one schedule", "leave it out; --confirm binds a plan")),
     }
 }
 
@@ -123,32 +176,71 @@ pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Resul
     match command {
         ScheduleCommand::List { connector } => list(&connector, global).await,
         ScheduleCommand::Show { target, origin } => show(&target, origin, global).await,
-        ScheduleCommand::Set(args) => {
-            let stdin = args.json.as_deref() == Some("-");
-            let json = if stdin { Some(read_stdin()?) } else { args.json };
-            let body = pairs::body(json.as_deref(), &args.pairs)
-                .map_err(|problem| CliError::usage(problem, "see `command-center schedule set --help`"))?;
-            let path = route(args.target.connector.connector, "schedule");
-            mutate(Request::post(path, Value::Object(body)).if_match(args.if_match.as_deref()), &args.target, global)
-                .await
-        }
+        ScheduleCommand::Set(args) => set(args, global).await,
         ScheduleCommand::Pause { args, until, length } => {
-            let path = route(args.target.connector.connector, "pause");
-            let mut body = args.body();
+            let mut body = reason_body(args.reason);
             if let Some(until) = until.or_else(|| length.map(|length| iso(end_of(length)))) {
                 body["pause_until"] = until.into();
             }
-            mutate(Request::post(path, body), &args.target, global).await
+            act("pause", args.whom, body, global).await
         }
-        ScheduleCommand::Resume(args) => {
-            let path = route(args.target.connector.connector, "resume");
-            mutate(Request::post(path, args.body()), &args.target, global).await
-        }
+        ScheduleCommand::Resume(args) => act("resume", args.whom, reason_body(args.reason), global).await,
         ScheduleCommand::RunNow { target, wait } => run_now(&target, wait, global).await,
-        ScheduleCommand::Delete { target, if_match } => {
-            let path = route(target.connector.connector, "schedule");
-            let request = Request::new(reqwest::Method::DELETE, path).if_match(if_match.as_deref());
+        ScheduleCommand::Delete { whom, reason, if_match } => match whom.chosen()? {
+            Chosen::One(target) => {
+                without_reason(reason.as_ref())?;
+                let path = route(target.connector.connector, "schedule");
+                let request = Request::new(reqwest::Method::DELETE, path).if_match(if_match.as_deref());
+                mutate(request, &target, global).await
+            }
+            Chosen::Many(many) => {
+                without_tag(if_match.as_ref())?;
+                many.act("delete", reason_body(reason), global).await
+            }
+        },
+        ScheduleCommand::Undo(args) => bulk::undo(args, global).await,
+        ScheduleCommand::Presets => Ok(bulk::presets(global)),
+    }
+}
+
+/// Does to one or to many what is asked for.
+async fn act(action: &str, whom: Whom, body: Value, global: &Global) -> Result<Exit, CliError> {
+    match whom.chosen()? {
+        Chosen::One(target) => {
+            mutate(Request::post(route(target.connector.connector, action), body), &target, global).await
+        }
+        Chosen::Many(many) => many.act(action, body, global).await,
+    }
+}
+
+async fn set(args: SetArgs, global: &Global) -> Result<Exit, CliError> {
+    let stdin = args.json.as_deref() == Some("-");
+    let json = if stdin { Some(read_stdin()?) } else { args.json };
+    let (pairs, tenants): (Vec<String>, Vec<String>) = args.words.into_iter().partition(|word| word.contains('='));
+    let body = if args.preset.is_some() && json.is_none() && pairs.is_empty() {
+        serde_json::Map::new()
+    } else {
+        pairs::body(json.as_deref(), &pairs)
+            .map_err(|problem| CliError::usage(problem, "see `command-center schedule set --help`"))?
+    };
+    match args.choice.of(&tenants)? {
+        Chosen::One(target) => {
+            without_reason(args.reason.as_ref())?;
+            let request = Request::post(route(target.connector.connector, "schedule"), Value::Object(body))
+                .query("preset", args.preset)
+                .if_match(args.if_match.as_deref());
             mutate(request, &target, global).await
+        }
+        Chosen::Many(many) => {
+            without_tag(args.if_match.as_ref())?;
+            let mut fields = reason_body(args.reason);
+            if let Some(preset) = args.preset {
+                fields["preset"] = preset.into();
+            }
+            if !body.is_empty() {
+                fields["set"] = Value::Object(body);
+            }
+            many.act("set", fields, global).await
         }
     }
 }
@@ -158,7 +250,7 @@ fn end_of(length: Duration) -> Millis {
     Clock::System.now().saturating_add(Millis::try_from(length.as_millis()).unwrap_or(Millis::MAX)).min(MAX_MOMENT)
 }
 
-fn read_stdin() -> Result<String, CliError> {
+pub(super) fn read_stdin() -> Result<String, CliError> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(CliError::read(std::path::Path::new("stdin")))?;
     Ok(text)

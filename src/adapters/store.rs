@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod conformance;
 mod counts;
+mod inbox;
 mod many;
 #[cfg(test)]
 pub mod memory;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
+pub use inbox::{Inbox, WaitingEvent, WebhookEvent};
 pub use many::{Deed, SpecQuery, SpecRow};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
@@ -314,7 +316,7 @@ pub struct StoreFacts {
 }
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
-pub trait Store: RecordStore + Send + Sync {
+pub trait Store: RecordStore + Inbox + Send + Sync {
     /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;

@@ -225,6 +225,10 @@ pub struct Connection {
     /// Where the API key is found; never the key itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
+    /// Where the secret part of the webhook's address is found, at least 32 characters: AccuLynx tells of changes at
+    /// `/webhooks/acculynx/TENANT/TOKEN`. Without it, it is only asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_token: Option<SecretRef>,
 }
 
 /// One tenant's schedule, as its YAML file and an API body have it.

@@ -10,9 +10,12 @@ use super::{Connect, ErrorClass, ImportContext, ImportFailure, ImportOutcome};
 mod client;
 mod limits;
 mod sync;
+mod webhook;
 
 use client::Client;
 use sync::Sync;
+
+pub use webhook::{Told, read_event};
 
 /// How hard the connector tries and how fast it may go. The defaults suit the vendor.
 #[derive(Clone, Debug)]

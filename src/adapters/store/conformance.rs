@@ -3,6 +3,7 @@
 
 pub(super) mod audit;
 pub(super) mod history;
+pub(super) mod inbox;
 pub(super) mod lasting;
 pub(super) mod listing;
 pub(super) mod many;
@@ -62,6 +63,8 @@ macro_rules! store_conformance {
             notes: a_problem_keeps_its_since brakes_hold_until_released holds_and_their_dismissal_are_kept_together
                 intents_stand_in_order_until_forgotten commits_stand_in_order_until_forgotten
                 answers_are_remembered_and_expire the_last_good_defaults_are_kept;
+            inbox: an_event_is_new_once_for_each_schedule events_wait_in_order_until_settled_also_over_a_restart
+                old_events_are_forgotten;
             listing: statuses_page_through_everything_once one_tenants_status the_fleet_comes_in_order
                 a_reader_that_leaves_harms_nobody;
             many: specifications_come_in_the_order_of_names an_action_is_found_with_what_was_before_it;

@@ -2,6 +2,7 @@
 //! `Platter` that outlives it, and as unreliable as its `Fates` want it.
 
 mod engine;
+mod inbox;
 mod log;
 mod many;
 mod records;

@@ -5,6 +5,7 @@ mod checkpoint;
 mod git;
 mod history;
 mod holds;
+mod inbox;
 mod lock;
 mod many;
 mod read;
@@ -29,7 +30,7 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 7] = [
+const MIGRATIONS: [M<'static>; 8] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
@@ -37,6 +38,7 @@ const MIGRATIONS: [M<'static>; 7] = [
     M::up(include_str!("../../../migrations/sqlite/005_defaults.sql")),
     M::up(include_str!("../../../migrations/sqlite/006_attempts.sql")),
     M::up(include_str!("../../../migrations/sqlite/007_records.sql")),
+    M::up(include_str!("../../../migrations/sqlite/008_inbox.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.

@@ -310,7 +310,7 @@ impl Checker {
             Value::Map(entries) => entries,
             _ => {
                 let keys = keys_of(self.connector);
-                let hint = format!("put {} below it", keys.join(" and "));
+                let hint = format!("put {} below it", keys.join(", "));
                 return self.mismatch(node, path, "a mapping", if keys.is_empty() { "remove it" } else { &hint });
             }
         };

@@ -11,7 +11,11 @@ use super::tree::Entry;
 use crate::core::model::{Connection, Connector};
 
 /// Every key of a connection, and the connectors that take it.
-const KEYS: [(&str, &[Connector]); 2] = [("base_url", &[Connector::Acculynx]), ("api_key", &[Connector::Acculynx])];
+const KEYS: [(&str, &[Connector]); 3] = [
+    ("base_url", &[Connector::Acculynx]),
+    ("api_key", &[Connector::Acculynx]),
+    ("webhook_token", &[Connector::Acculynx]),
+];
 
 /// Whether some connector takes this key.
 pub(super) fn is_known(key: &str) -> bool {

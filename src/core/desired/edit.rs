@@ -110,8 +110,10 @@ fn suggestion(before: &Json, target: &Json) -> String {
     let (before, mut target) = (before.as_object().unwrap_or(&empty), target.as_object().cloned().unwrap_or_default());
     if let Some(Json::Object(connection)) = target.get_mut("connection") {
         let reference = |key: &Json| key.as_object().is_some_and(render::is_reference);
-        if connection.get("api_key").is_some_and(|key| !reference(key)) {
-            connection.insert("api_key".into(), serde_json::json!({ "env": "CC_SECRET_NAME" }));
+        for name in ["api_key", "webhook_token"] {
+            if connection.get(name).is_some_and(|key| !reference(key)) {
+                connection.insert(name.into(), serde_json::json!({ "env": "CC_SECRET_NAME" }));
+            }
         }
         if connection.get("base_url").and_then(Json::as_str).is_some_and(|url| url.contains('@')) {
             connection.insert("base_url".into(), serde_json::json!("https://HOST/PATH"));
@@ -270,6 +272,7 @@ impl Editor<'_> {
             "pause_until" if order.iter().any(|known| known == "pause_reason") => "pause_reason",
             "pause_reason" | "pause_until" => "paused",
             "api_key" => "base_url",
+            "webhook_token" => "api_key",
             _ => "",
         };
         let Some(neighbour) = order.iter().find(|known| *known == partner).or_else(|| last(entries, order)) else {

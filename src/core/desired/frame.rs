@@ -42,7 +42,7 @@ fn hides(code: &str) -> bool {
     matches!(code, "literal-secret" | "url-credentials" | "bad-secret-ref")
 }
 
-/// Whether the line of this index is indented below an `api_key`.
+/// Whether the line of this index is indented below a key that names a secret.
 fn below_secret(lines: &[&str], index: usize) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let (Some(line), Some(above)) = (lines.get(index), lines.get(..index)) else { return false };
@@ -51,7 +51,7 @@ fn below_secret(lines: &[&str], index: usize) -> bool {
     for line in above.iter().rev().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
         if indent(line) < least {
             least = indent(line);
-            if line.contains(SECRET) {
+            if SECRETS.iter().any(|secret| line.contains(secret)) {
                 return true;
             }
             if least == 0 {
@@ -62,9 +62,10 @@ fn below_secret(lines: &[&str], index: usize) -> bool {
     false
 }
 
-const SECRET: &str = "api_key";
+/// The keys whose values are never shown.
+const SECRETS: [&str; 2] = ["api_key", "webhook_token"];
 
-/// The line with the value of an `api_key` and a URL's credentials replaced, and tabs as blanks.
+/// The line with a secret's value and a URL's credentials replaced, and tabs as blanks.
 fn masked(line: &str, below_secret: bool) -> String {
     let mut line = line.trim_start_matches('\u{feff}').replace(|c: char| c.is_control(), " ");
     if below_secret {
@@ -72,7 +73,7 @@ fn masked(line: &str, below_secret: bool) -> String {
         line.push_str("***");
         return line;
     }
-    if let Some(rest) = line.find(SECRET).and_then(|at| line.get(at..)) {
+    if let Some(rest) = SECRETS.iter().filter_map(|secret| line.find(secret)).min().and_then(|at| line.get(at..)) {
         let value = rest.split_once(':').map_or("", |(_, value)| value.trim_start());
         if !value.is_empty() {
             line.truncate(line.len() - value.len());

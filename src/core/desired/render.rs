@@ -8,7 +8,7 @@ use super::scalar;
 /// What a fresh file begins with, so that editors check it.
 const SCHEMA_LINE: &str = "# yaml-language-server: $schema=../../../schemas/schedule.schema.json\n";
 /// The order of nested keys; others follow by name.
-const NESTED_KEYS: [&str; 4] = ["base_url", "api_key", "env", "file"];
+const NESTED_KEYS: [&str; 5] = ["base_url", "api_key", "webhook_token", "env", "file"];
 
 /// The quotes a text had before an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -130,6 +130,11 @@ fn common() -> Value {
                 "api_key",
                 json!({ "examples": [{ "env": "CC_SECRET_PEAKPRO" }, { "file": "peakpro" }] }),
             );
+            extend(
+                connection,
+                "webhook_token",
+                json!({ "examples": [{ "env": "CC_SECRET_PEAKPRO_WEBHOOK" }, { "file": "peakpro-webhook" }] }),
+            );
             connection.values_mut().for_each(allow_null);
         }
         if let Some(fields) = at(root, &["properties"]) {

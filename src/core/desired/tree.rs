@@ -17,8 +17,8 @@ const MAX_NODES: usize = 40_000;
 const MAX_ALIASED_BYTES: usize = 1 << 20;
 /// A mapping with more keys than this looks for duplicates in a set.
 const FEW: usize = 16;
-/// Below this key a misplaced secret may be a key itself, so nothing below it is named.
-const SECRET: &str = "/api_key";
+/// Below these keys a misplaced secret may be a key itself, so nothing below it is named.
+const SECRETS: [&str; 2] = ["/api_key", "/webhook_token"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Node<'t> {
@@ -305,7 +305,7 @@ impl<'t> Builder<'t> {
         } else if let Some(first) = self.first_with(&key.text) {
             key.dropped = true;
             let place = self.pointer();
-            let secret = place.ends_with(SECRET);
+            let secret = SECRETS.iter().any(|secret| place.ends_with(secret));
             let name = if secret { "a key".to_owned() } else { format!("\"{}\"", shown(&key.text)) };
             let field = if secret { place } else { format!("{place}/{}", escape(&key.text)) };
             self.findings.push(
@@ -339,7 +339,7 @@ impl<'t> Builder<'t> {
                 Content::Map { key: Some(key), .. } => pointer = format!("{pointer}/{}", escape(&key.text)),
                 Content::Map { .. } => {}
             }
-            if pointer.ends_with(SECRET) {
+            if SECRETS.iter().any(|secret| pointer.ends_with(secret)) {
                 break;
             }
         }

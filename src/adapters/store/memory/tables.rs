@@ -8,6 +8,7 @@ use super::super::{
     Promised, Put, Remembered, Revision, StoreError, StoreResult,
 };
 use super::failed;
+use super::inbox::Events;
 use super::runs::Run;
 use crate::core::audit::{Draft, Entry, Head};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
@@ -54,6 +55,7 @@ pub struct Tables {
     pub commit: Option<String>,
     pub commits: BTreeMap<i64, CommitDue>,
     pub defaults: BTreeMap<String, Vec<u8>>,
+    pub events: Events,
     last_row: i64,
     last_intent: i64,
 }

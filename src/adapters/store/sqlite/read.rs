@@ -316,7 +316,18 @@ pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> 
         wal_bytes: size(&with_suffix(path, "-wal")),
         ..StoreFacts::default()
     };
-    for table in ["schedules", "revisions", "contents", "runs", "records", "audit", "intents", "problems", "brakes"] {
+    for table in [
+        "schedules",
+        "revisions",
+        "contents",
+        "runs",
+        "records",
+        "audit",
+        "intents",
+        "problems",
+        "brakes",
+        "webhook_events",
+    ] {
         let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?;
         facts.rows.insert(table.to_owned(), u64::try_from(count).unwrap_or(0));
     }

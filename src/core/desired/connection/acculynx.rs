@@ -1,4 +1,4 @@
-//! `connection` of AccuLynx: where the API is, and the key to it.
+//! `connection` of AccuLynx: where the API is, the key to it, and the token of its webhooks.
 
 use super::super::check::Checker;
 use super::super::finding::Path;
@@ -16,6 +16,7 @@ pub(super) fn entry(checker: &mut Checker, entry: &Entry<'_>, path: &Path<'_>, c
     match entry.key.as_ref() {
         "base_url" => connection.base_url = base_url(checker, &entry.value, path, &ADDRESS),
         "api_key" => connection.api_key = secret(checker, &entry.value, path),
+        "webhook_token" => connection.webhook_token = secret(checker, &entry.value, path),
         _ => {}
     }
 }

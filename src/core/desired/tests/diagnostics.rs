@@ -280,6 +280,12 @@ fn connections() {
         ],
     );
     check(
+        "interval_sec: 5\nconnection: { webhook_token: { s3cret: } }\n",
+        &[
+            "2:32 bad-secret-ref /connection/webhook_token: webhook_token takes env or file, nothing else (write { env: CC_SECRET_NAME } or { file: NAME })",
+        ],
+    );
+    check(
         "interval_sec: 5\nconnection: { api_key: { env: PEAK } }\n",
         &[
             "2:31 bad-secret-ref /connection/api_key/env: the variable's name has to begin with CC_SECRET_ (name the variable e.g. CC_SECRET_PEAKPRO, here and in the server's environment)",
@@ -347,7 +353,7 @@ fn connections() {
     check(
         "interval_sec: 5\nconnection: x\n",
         &[
-            "2:13 wrong-type /connection: connection has to be a mapping, not a text (put base_url and api_key below it)",
+            "2:13 wrong-type /connection: connection has to be a mapping, not a text (put base_url, api_key, webhook_token below it)",
         ],
     );
 }

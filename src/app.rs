@@ -55,7 +55,7 @@ pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
 pub use records::RecordsWanted;
 pub use rollback::{DirectoryRollback, Rollback};
-pub use runs::RunNow;
+pub use runs::{Backfill, RunNow};
 pub use timers::DueBatch;
 
 use crate::adapters::clock::Clock;

@@ -47,6 +47,8 @@ pub struct Settings {
     pub guard: GuardPolicy,
     /// Imports that run at the same time.
     pub max_concurrent_runs: usize,
+    /// How long a run may take whose file does not say; `None` is as long as it likes.
+    pub run_timeout: Option<Duration>,
     /// Tenants that get metric labels of their own; the rest count under `other`.
     pub metric_tenants: usize,
     /// How long an edit waits for more before it is applied.
@@ -102,6 +104,7 @@ impl Default for Settings {
             git: GitSettings::default(),
             guard: GuardPolicy::default(),
             max_concurrent_runs: 64,
+            run_timeout: Some(Duration::from_secs(3600)),
             metric_tenants: 1000,
             debounce: Duration::from_millis(50),
             poll_interval: None,

@@ -43,6 +43,17 @@ impl Clock {
         Duration::from_micros(u64::try_from(left).unwrap_or(0))
     }
 
+    /// How long to sleep at most on the way to `at`: never more than a second, so that a step of the
+    /// clock is noticed, and zero when the time has come.
+    pub fn nap_until(&self, at: Millis) -> Duration {
+        let longest = match self {
+            Clock::System => Duration::from_secs(1),
+            // Moved by hand, at any moment.
+            Clock::Manual(_) => Duration::from_millis(5),
+        };
+        self.until(at).min(longest)
+    }
+
     /// Moves a manual clock by `delta`; the system's is not ours to move.
     pub fn advance(&self, delta: Millis) {
         if let Clock::Manual(now) = self {

@@ -92,6 +92,8 @@ pub struct ImportOutcome {
     pub stats: ImportStats,
     /// `None` when it succeeded.
     pub error: Option<ImportFailure>,
+    /// What there is to say of it for its record, besides how it ended; without secrets.
+    pub log: Option<String>,
 }
 
 /// The class is for machines, the message for the operator: what failed, where, what to do.

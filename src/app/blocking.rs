@@ -34,6 +34,16 @@ pub(super) async fn rest(moment: Duration) {
     tokio::time::sleep(moment).await;
 }
 
+/// Passes when the limit does; without one, and in the simulated world, never.
+pub(super) async fn passes(limit: Option<Duration>) {
+    #[cfg(test)]
+    let limit = limit.filter(|_| !simulated::is_on());
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Sends from a thread that may block; an error when nobody waits for it any more.
 pub(super) fn hand_over<T>(sender: &mpsc::Sender<T>, item: T) -> Result<(), ()> {
     #[cfg(test)]

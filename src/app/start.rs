@@ -16,13 +16,13 @@ use crate::adapters::clock::Clock;
 use crate::adapters::connectors::Connectors;
 use crate::adapters::memory;
 use crate::adapters::source::{Files, Root, Source};
-use crate::adapters::store::{Completion, FleetRow, SharedStore};
+use crate::adapters::store::{Completion, FleetRow, OpenRun, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Glance, Member, Slot, Sync};
 use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::policy::RunPolicy;
 use crate::core::row::{fingerprint, is_asleep};
-use crate::core::run::{RunState, Trigger};
+use crate::core::run::{ErrorClass, RunState, Trigger};
 use crate::core::timing::{Rhythm, RhythmCache};
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
@@ -163,44 +163,59 @@ impl App {
         !swept.restored.is_empty()
     }
 
-    /// Runs that a crash cut off are recorded as such. Imports of these connectors are idempotent,
-    /// so they are tried again at once.
+    /// Runs that waited go on. Those that a crash cut off are recorded as such and tried again, unless
+    /// they were cut off too often.
     async fn close_interrupted_runs(self: &Arc<Self>) -> Result<(), AppError> {
-        let open = self.store.open_runs().await?;
-        let now = self.clock.now();
-        let mut again = std::collections::BTreeSet::new();
-        for run in open {
+        let mut again = std::collections::BTreeMap::new();
+        for run in self.store.open_runs().await? {
+            if run.state != RunState::Running {
+                self.take_up(run);
+                continue;
+            }
+            self.close_interrupted(&run).await?;
             let glance = self.fleet().get(run.id.connector, run.id.tenant.as_str());
-            let detail = json!({
-                "run": run.run, "trigger": run.trigger, "nominal_iso": crate::core::timing::iso(run.nominal)
-            });
-            let entry = draft(Some(&run.id), operation::INTERRUPTED, &command_center(), &new_action_id(), detail);
-            self.store.append(vec![entry], now).await?;
-            self.store
-                .complete(Completion {
-                    run: run.run,
-                    started: run.started,
-                    row: glance.map_or(0, |glance| glance.row),
-                    ended: now,
-                    ok: false,
-                    message: "interrupted: the server stopped while the import ran".to_owned(),
-                    error_class: Some("interrupted"),
-                    stats: ImportStats::default(),
-                    state: RunState::Interrupted,
-                    attempts: run.attempts + 1,
-                    log: run.log,
-                })
-                .await?;
-            if glance.is_some_and(|glance| !glance.paused) || run.trigger == Trigger::RunNow {
-                again.insert(run.id);
+            let policy = glance.and_then(|glance| self.fleet().policy(glance.slot)).unwrap_or_default();
+            let attempts = run.attempts + 1;
+            let wanted = glance.is_some_and(|glance| !glance.paused) || run.trigger == Trigger::RunNow;
+            if wanted && attempts <= policy.retries.max(INTERRUPTIONS) {
+                again.insert(run.id, attempts);
             }
         }
-        for id in again {
-            self.start_again(&id).await;
+        for (id, attempts) in again {
+            self.start_again(&id, attempts).await;
         }
         Ok(())
     }
+
+    async fn close_interrupted(&self, run: &OpenRun) -> Result<(), AppError> {
+        let now = self.clock.now();
+        let detail = json!({
+            "run": run.run, "trigger": run.trigger, "nominal_iso": crate::core::timing::iso(run.nominal)
+        });
+        let entry = draft(Some(&run.id), operation::INTERRUPTED, &command_center(), &new_action_id(), detail);
+        self.store.append(vec![entry], now).await?;
+        self.store
+            .complete(Completion {
+                run: run.run,
+                started: run.started,
+                row: self.fleet().get(run.id.connector, run.id.tenant.as_str()).map_or(0, |glance| glance.row),
+                ended: now,
+                state: RunState::Interrupted,
+                ok: false,
+                message: "interrupted: the server stopped while the import ran".to_owned(),
+                error_class: Some(ErrorClass::Interrupted.as_str()),
+                stats: ImportStats::default(),
+                attempts: run.attempts + 1,
+                log: run.log.clone(),
+            })
+            .await?;
+        Ok(())
+    }
 }
+
+/// How often in a row an interrupted import is tried again, so that one which brings the program down
+/// does not do so for ever.
+const INTERRUPTIONS: u32 = 3;
 
 /// Whether stored timers stand where their rhythm would have them: one moved or lost by hand while
 /// nothing ran would else go unnoticed, since a row's fingerprint leaves it out.

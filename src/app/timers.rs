@@ -10,6 +10,7 @@ use serde_json::json;
 use super::App;
 use super::apply::{diff_value, draft, new_action_id};
 use super::blocking::rest;
+use super::runs::Job;
 use super::windows::Gatekeeper;
 use crate::adapters::store::{Advance, Claim, Granted};
 use crate::core::audit::{Draft, operation};
@@ -18,7 +19,7 @@ use crate::core::model::{Caller, Millis, ScheduleId, Source};
 use crate::core::plan::FieldChange;
 use crate::core::policy::Overlap;
 use crate::core::run::Trigger;
-use crate::core::timing::{iso, turn};
+use crate::core::timing::{DueSlot, Turn, iso, turn};
 
 /// Claims that share a transaction: large enough for a herd, small enough for the first to start soon.
 const BATCH: usize = 256;
@@ -29,12 +30,40 @@ const RETRY: Duration = Duration::from_millis(250);
 /// The longest sleep, so that a step of the clock is noticed within a second.
 const NAP: Duration = Duration::from_secs(1);
 
-/// Slots to claim together, and timers to move on without a run.
+/// What is due: slots to claim together, and timers to move on without a run.
 pub struct DueBatch {
-    claims: Vec<(Slot, Claim)>,
+    due: Vec<Due>,
     skipped: Vec<(Slot, Advance)>,
     /// Pauses whose end has come.
     lifts: Vec<(Slot, Advance, Draft)>,
+}
+
+/// A schedule whose turn it is.
+struct Due {
+    slot: Slot,
+    id: ScheduleId,
+    advance: Advance,
+    slots: Vec<DueSlot>,
+    overlap: Overlap,
+}
+
+impl Due {
+    /// One claim a slot; the timer moves with the first. Several at once line up whatever the rule
+    /// for overlap: they are to be made up for one after the other.
+    fn claims(&self) -> impl Iterator<Item = Claim> + '_ {
+        let overlap = (self.slots.len() == 1).then_some(self.overlap);
+        let mut advance = Some(self.advance);
+        self.slots.iter().map(move |due| Claim {
+            id: self.id.clone(),
+            nominal: due.nominal,
+            trigger: if due.is_late { Trigger::CatchUp } else { Trigger::Schedule },
+            overlap,
+            asked: None,
+            attempts: 0,
+            advance: advance.take(),
+            audit: Vec::new(),
+        })
+    }
 }
 
 impl App {
@@ -55,10 +84,10 @@ impl App {
         let now = self.clock.now();
         let due = fleet.take_due(now, BATCH);
         let mut gatekeeper = Gatekeeper::at(self.windows(), now);
-        let mut batch = DueBatch { claims: Vec::with_capacity(due.len()), skipped: Vec::new(), lifts: Vec::new() };
+        let mut batch = DueBatch { due: Vec::with_capacity(due.len()), skipped: Vec::new(), lifts: Vec::new() };
         for (slot, at) in due {
             let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
-            let Some(Ok(rhythm)) = fleet.rhythm(slot) else { continue };
+            let Some((Ok(rhythm), policy)) = fleet.rhythm(slot).zip(fleet.policy(slot)) else { continue };
             if glance.paused {
                 let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now), missed: 0 };
                 batch.lifts.push((slot, advance, lifted(&id, at)));
@@ -69,42 +98,23 @@ impl App {
                 fleet.delay(slot, end);
                 continue;
             }
-            let turn = turn(&rhythm, at, now);
-            let advance = Advance { row: glance.row, from: at, to: turn.next, missed: 0 };
-            if let Some(reason) = self.skip_reason(&id, glance.running) {
-                self.metrics.slot_skipped(reason);
+            let Turn { slots, missed, next } = turn(&rhythm, &policy, at, now);
+            let mut advance = Advance { row: glance.row, from: at, to: next, missed };
+            let braked = self.is_braked(&id);
+            if braked || slots.is_empty() {
+                self.metrics.slot_skipped(if braked { "brake" } else { "missed" });
+                advance.missed += u32::try_from(slots.len()).unwrap_or(u32::MAX);
                 batch.skipped.push((slot, advance));
             } else {
-                let claim = Claim {
-                    id,
-                    nominal: turn.nominal,
-                    trigger: Trigger::Schedule,
-                    overlap: Some(Overlap::Skip),
-                    asked: None,
-                    attempts: 0,
-                    advance: Some(advance),
-                    audit: Vec::new(),
-                };
-                batch.claims.push((slot, claim));
+                batch.due.push(Due { slot, id, advance, slots, overlap: policy.overlap });
             }
         }
         batch
     }
 
-    /// Why a due slot passes without a run: the brake, or the run before it that still goes on.
-    fn skip_reason(&self, id: &ScheduleId, running: bool) -> Option<&'static str> {
-        if self.is_braked(id) {
-            Some("brake")
-        } else if running {
-            Some("overlap")
-        } else {
-            None
-        }
-    }
-
     /// Makes the claims durable and starts their runs. What cannot be claimed stays due.
     pub async fn dispatch(self: &Arc<Self>, batch: DueBatch) {
-        let DueBatch { claims, skipped, lifts } = batch;
+        let DueBatch { due, skipped, lifts } = batch;
         if !lifts.is_empty() {
             self.lift(lifts).await;
         }
@@ -113,19 +123,18 @@ impl App {
             let moved = self.store.advance(advances).await;
             self.move_on(skipped, moved.is_ok()).await;
         }
-        if claims.is_empty() {
+        if due.is_empty() {
             return;
         }
-        let (slots, claims): (Vec<Slot>, Vec<Claim>) = claims.into_iter().unzip();
-        let granted = self.store.claim(claims.clone(), self.clock.now()).await;
-        let advances = slots.iter().zip(&claims).filter_map(|(slot, claim)| Some((*slot, claim.advance?))).collect();
-        self.move_on(advances, granted.is_ok()).await;
+        let granted = self.store.claim(due.iter().flat_map(Due::claims).collect(), self.clock.now()).await;
+        self.move_on(due.iter().map(|due| (due.slot, due.advance)).collect(), granted.is_ok()).await;
         match granted {
             Ok(granted) => {
-                for ((slot, claim), granted) in slots.into_iter().zip(claims).zip(granted) {
-                    let Granted::Run(granted) = granted else { continue };
-                    self.note_lateness(claim.nominal);
-                    self.start_run(claim.id, Some(slot), granted.run, claim.nominal, Trigger::Schedule);
+                let mut granted = granted.into_iter();
+                for due in due {
+                    for slot in &due.slots {
+                        self.start_due(&due, *slot, granted.next().unwrap_or(Granted::Taken));
+                    }
                 }
             }
             Err(error) => {
@@ -133,6 +142,24 @@ impl App {
                 tracing::error!(component = "acculynx-scheduler", %error, "could not claim due runs; trying again");
             }
         }
+    }
+
+    /// Starts the run of a slot, as far as it was granted.
+    fn start_due(self: &Arc<Self>, due: &Due, slot: DueSlot, granted: Granted) {
+        let claimed = match granted {
+            Granted::Run(claimed) => claimed,
+            Granted::Overlap => return self.metrics.slot_skipped("overlap"),
+            Granted::Taken => return,
+        };
+        if !slot.is_late {
+            self.note_lateness(slot.nominal);
+        }
+        if due.overlap == Overlap::Cancel && claimed.is_queued {
+            self.stop_runs(&due.id, "cancelled: the schedule's next slot was due (overlap: cancel)");
+        }
+        let trigger = if slot.is_late { Trigger::CatchUp } else { Trigger::Schedule };
+        let job = Job::new(due.id.clone(), Some(due.slot), claimed.run, slot.nominal, trigger);
+        self.launch_due(job.queued(claimed.is_queued), due.overlap == Overlap::Allow);
     }
 
     /// Ends pauses whose end has come: their timers go on to the next slot after now.
@@ -186,7 +213,7 @@ impl App {
 
 impl DueBatch {
     pub fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.skipped.is_empty() && self.lifts.is_empty()
+        self.due.is_empty() && self.skipped.is_empty() && self.lifts.is_empty()
     }
 }
 

@@ -112,6 +112,38 @@ pub struct RunNowAnswer {
     pub audit: Vec<i64>,
 }
 
+/// Which runs were stopped.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CancelAnswer {
+    pub ok: bool,
+    /// The ids of the runs that were stopped.
+    pub cancelled: Vec<i64>,
+    pub action_id: String,
+    pub audit: Vec<i64>,
+}
+
+/// What a backfill began, or with `dry_run` would begin.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct BackfillAnswer {
+    pub ok: bool,
+    pub dry_run: bool,
+    /// The slots, the oldest first, in which order they run.
+    pub slots: Vec<BackfillSlot>,
+    /// Slots that have had a run before, and get no other.
+    pub skipped: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub action_id: Option<String>,
+    pub audit: Vec<i64>,
+}
+
+/// A slot of the past.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct BackfillSlot {
+    pub nominal_iso: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run_id: Option<i64>,
+}
+
 /// `/ops/health`: counts, ids, places and error classes; values stand in `/ops/drift`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Health {

@@ -20,6 +20,8 @@ pub mod operation {
     pub const FORCE_RUN: &str = "scheduler.import.force_run";
     pub const INTERRUPTED: &str = "scheduler.import.interrupted";
     pub const RECORDS_DELETED: &str = "import.records.deleted";
+    pub const CANCELLED: &str = "scheduler.import.cancelled";
+    pub const BACKFILLED: &str = "scheduler.import.backfilled";
     pub const DRIFT_DETECTED: &str = "reconcile.drift.detected";
     pub const DRIFT_REPAIRED: &str = "reconcile.drift.repaired";
     pub const FILE_INVALID: &str = "reconcile.file.invalid";

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::model::Millis;
+use super::timing::iso;
+
 /// Why a run began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -143,5 +146,76 @@ impl ErrorClass {
                 false
             }
         }
+    }
+}
+
+/// What a run had to say, line by line; when there is too much, the middle is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunLog {
+    lines: Vec<String>,
+    bytes: usize,
+    left_out: u32,
+}
+
+impl RunLog {
+    const MOST_BYTES: usize = 16 * 1024;
+    const MOST_LINE_CHARS: usize = 2_000;
+    /// Lines at the beginning that always stay.
+    const HEAD: usize = 20;
+
+    /// Reads a log back that was written as text.
+    pub fn parse(text: &str) -> Self {
+        let mut log = RunLog::default();
+        text.lines().for_each(|line| log.add(line.to_owned()));
+        log
+    }
+
+    /// Adds what was said at a moment, each of its lines on its own.
+    pub fn push(&mut self, at: Millis, text: &str) {
+        let at = iso(at);
+        for line in text.lines() {
+            let line: String = line.chars().take(Self::MOST_LINE_CHARS).collect();
+            self.add(format!("{at} {line}"));
+        }
+    }
+
+    fn add(&mut self, line: String) {
+        self.bytes += line.len() + 1;
+        self.lines.push(line);
+        while self.bytes > Self::MOST_BYTES && self.lines.len() > Self::HEAD + 1 {
+            self.bytes -= self.lines.remove(Self::HEAD).len() + 1;
+            self.left_out += 1;
+        }
+    }
+
+    /// The log as text, a line each; `None` when nothing was said.
+    pub fn text(&self) -> Option<String> {
+        if self.lines.is_empty() {
+            return None;
+        }
+        let mut lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        let gap = format!("... {} lines left out ...", self.left_out);
+        if self.left_out > 0 {
+            lines.insert(Self::HEAD.min(lines.len()), &gap);
+        }
+        Some(lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_lines_keeps_its_beginning_and_its_end() {
+        let mut log = RunLog::default();
+        assert_eq!(log.text(), None);
+        (0..100_000).for_each(|n| log.push(0, &format!("line {n}")));
+        log.push(0, &"x".repeat(1_000_000));
+        let text = log.text().unwrap();
+        assert!(text.len() < 40_000, "{}", text.len());
+        assert!(text.starts_with("1970-01-01T00:00:00.000Z line 0\n") && text.contains("line 99999\n"));
+        assert!(text.contains("lines left out"));
+        assert!(RunLog::parse(&text).text().unwrap().len() < 40_000);
     }
 }

@@ -1,13 +1,15 @@
 //! When a schedule fires: slots of an interval or a cron expression, and the queue of due times.
 //! Everything is a function of its arguments; no clock is read here.
 
+mod backoff;
 mod catch_up;
 mod cron;
 mod moment;
 mod queue;
 mod rhythm;
 
-pub use catch_up::{Turn, turn};
+pub use backoff::retry_after_ms;
+pub use catch_up::{DueSlot, Turn, turn};
 pub use moment::{iso, parse_time, seconds};
 pub use queue::DueQueue;
 pub use rhythm::{BadRhythm, Rhythm, RhythmCache, jitter_ms};

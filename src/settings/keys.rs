@@ -281,6 +281,19 @@ pub static KEYS: &[Key] = &[
         |s| s.max_concurrent_runs.to_string(),
     ),
     Key::new(
+        "run_timeout_sec",
+        "run-timeout-sec",
+        "COMMAND_CENTER_RUN_TIMEOUT_SEC",
+        "SECONDS",
+        "How long a run may take whose file sets no timeout_sec; 0 is no limit",
+        |s, text| {
+            let limit = seconds(text, Duration::ZERO, Duration::from_secs(86_400))?;
+            s.run_timeout = Some(limit).filter(|limit| !limit.is_zero());
+            Ok(())
+        },
+        |s| in_seconds(s.run_timeout.unwrap_or_default()),
+    ),
+    Key::new(
         "guard_percent",
         "guard-percent",
         "COMMAND_CENTER_GUARD_PERCENT",

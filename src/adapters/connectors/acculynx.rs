@@ -85,7 +85,7 @@ impl Connect for AccuLynx {
         async move {
             let mut sync = Sync::new(&self.client, &self.tuning, &context);
             let error = sync.run().await.err();
-            ImportOutcome { stats: sync.stats(), error }
+            ImportOutcome { stats: sync.stats(), error, log: None }
         }
         .boxed()
     }

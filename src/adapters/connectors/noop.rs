@@ -11,6 +11,6 @@ pub struct Noop;
 
 impl Connect for Noop {
     fn import(&self, _context: ImportContext) -> BoxFuture<'_, ImportOutcome> {
-        std::future::ready(ImportOutcome { stats: ImportStats::default(), error: None }).boxed()
+        std::future::ready(ImportOutcome { stats: ImportStats::default(), error: None, log: None }).boxed()
     }
 }

@@ -29,15 +29,17 @@ impl Tables {
     }
 
     fn claim_one(&mut self, claim: Claim, term: i64, now: Millis) -> Granted {
-        let open: Vec<RunState> =
-            self.runs.values().filter(|run| run.id == claim.id && run.ended.is_none()).map(|run| run.state).collect();
-        let busy = open.iter().any(|state| *state != RunState::Waiting);
-        let lined_up = open.contains(&RunState::Queued);
+        let open = self.runs.values().filter(|run| run.id == claim.id && run.ended.is_none());
+        let open: Vec<(RunState, Trigger)> =
+            open.map(|run| (run.state, run.trigger)).filter(|(state, _)| *state != RunState::Waiting).collect();
+        let heeded = || open.iter().filter(|(_, trigger)| *trigger != Trigger::Backfill);
+        let (any, busy) = (!open.is_empty(), heeded().next().is_some());
+        let lined_up = heeded().any(|(state, _)| *state == RunState::Queued);
         let queued = match claim.overlap {
             Some(Overlap::Allow) => Some(false),
-            Some(Overlap::Skip) => (!busy).then_some(false),
-            Some(Overlap::QueueOne | Overlap::Cancel) => (!lined_up).then_some(busy),
-            None => Some(busy),
+            Some(Overlap::Skip) => (!busy).then_some(any),
+            Some(Overlap::QueueOne | Overlap::Cancel) => (!lined_up).then_some(any),
+            None => Some(any),
         };
         let free = queued.is_some() && self.slots.insert((claim.id.clone(), claim.nominal));
         if let Some(advance) = &claim.advance {

@@ -18,9 +18,9 @@ fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> 
     let open = open_of(work, &schedule)?;
     let queued = match claim.overlap {
         Some(Overlap::Allow) => Some(false),
-        Some(Overlap::Skip) => (open.busy == 0).then_some(false),
-        Some(Overlap::QueueOne | Overlap::Cancel) => (open.queued == 0).then_some(open.busy > 0),
-        None => Some(open.busy > 0),
+        Some(Overlap::Skip) => (open.busy == 0).then_some(open.any > 0),
+        Some(Overlap::QueueOne | Overlap::Cancel) => (open.queued == 0).then_some(open.any > 0),
+        None => Some(open.any > 0),
     };
     let granted = match queued {
         None => Granted::Overlap,
@@ -36,21 +36,24 @@ fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> 
     })
 }
 
-/// A schedule's runs that are not done.
+/// A schedule's runs that are not done, without those between two attempts, which give way.
 struct Open {
-    queued: i64,
-    /// All but those between two attempts, which make way.
+    any: i64,
+    /// Those that a slot has to heed: slots of the past, run on request, line up behind it.
     busy: i64,
+    /// Of these, the ones that have not begun.
+    queued: i64,
 }
 
 fn open_of(work: &mut Work<'_>, schedule: &str) -> Result<Open> {
     let open = work.row(
-        "SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state <> 'waiting')
-         FROM runs WHERE schedule = ?1 AND ended_ms IS NULL",
+        "SELECT count(*), count(*) FILTER (WHERE trigger <> 'backfill'),
+                count(*) FILTER (WHERE trigger <> 'backfill' AND state = 'queued')
+         FROM runs WHERE schedule = ?1 AND ended_ms IS NULL AND state <> 'waiting'",
         [schedule],
-        |row| Ok(Open { queued: row.get(0)?, busy: row.get(1)? }),
+        |row| Ok(Open { any: row.get(0)?, busy: row.get(1)?, queued: row.get(2)? }),
     )?;
-    Ok(open.unwrap_or(Open { queued: 0, busy: 0 }))
+    Ok(open.unwrap_or(Open { any: 0, busy: 0, queued: 0 }))
 }
 
 fn insert(work: &mut Work<'_>, schedule: &str, claim: &Claim, is_queued: bool, now: Millis) -> Result<Granted> {

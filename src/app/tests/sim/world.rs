@@ -266,7 +266,7 @@ impl Connect for Importer {
             wait(u32::try_from(self.chance.below(30)).unwrap()).await;
             self.flying.lock().unwrap().remove(&context.id);
             let failure = || ImportFailure::new(ErrorClass::Unavailable, "simulated");
-            ImportOutcome { stats: ImportStats::default(), error: self.chance.fails().then(failure) }
+            ImportOutcome { stats: ImportStats::default(), error: self.chance.fails().then(failure), log: None }
         })
     }
 }

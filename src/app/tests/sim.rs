@@ -7,6 +7,7 @@ mod actors;
 mod chance;
 mod check;
 mod disk;
+mod many;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -26,7 +26,7 @@ impl World {
 
     fn actor<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, ()> {
         let turns = u32::try_from(self.chance.below(12)).unwrap();
-        let what = self.chance.below(32);
+        let what = self.chance.below(36);
         Box::pin(async move {
             wait(turns).await;
             match what {
@@ -48,6 +48,8 @@ impl World {
                     self.disk.set_away(away);
                 }
                 30 => self.confirm(app).await,
+                31..=33 => self.change_many(app).await,
+                34 => self.undo_something(app).await,
                 _ => self.clock.advance(1 + i64::try_from(self.chance.below(3000)).unwrap()),
             }
         })

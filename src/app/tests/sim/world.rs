@@ -56,6 +56,8 @@ pub(super) struct World {
     /// Begun, and not yet ended.
     pub open: Mutex<BTreeMap<u64, Told>>,
     pub next_mark: AtomicU64,
+    /// Actions on many that were answered.
+    pub actions: Mutex<Vec<String>>,
     /// Versions that files had, for who puts one back.
     pub past: Mutex<BTreeMap<ScheduleId, Vec<Vec<u8>>>>,
     /// Names that a hint waits for.
@@ -89,6 +91,7 @@ impl World {
             mutations: Mutex::default(),
             open: Mutex::default(),
             next_mark: AtomicU64::new(0),
+            actions: Mutex::default(),
             past: Mutex::default(),
             hints: Mutex::default(),
             handled: Mutex::default(),

@@ -10,6 +10,7 @@ mod diff;
 mod download;
 mod error;
 mod files;
+mod forecast;
 mod history;
 mod holds;
 mod import;
@@ -22,6 +23,7 @@ mod schema;
 mod serve;
 mod settings_args;
 mod validate;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -113,6 +115,11 @@ enum Command {
     /// Imported records: counted, listed, downloaded, deleted.
     #[command(subcommand)]
     Records(records::RecordsCommand),
+    /// When runs start, and how many in which minute; of what runs, or of files that would change it.
+    Forecast(forecast::ForecastArgs),
+    /// Maintenance windows: times in which no run starts.
+    #[command(subcommand)]
+    Windows(windows::WindowsCommand),
     /// The emergency stop: keeps runs from starting, whatever the files say.
     Brake(brake::BrakeArgs),
     /// Write the JSON Schemas of the files, or check that they are current.
@@ -246,6 +253,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Diff(args) => block_on(diff::diff(&args, &global)),
         Command::Apply(args) => block_on(apply::apply(args, &global)),
         Command::Import(args) => block_on(import::import(&args, &global)),
+        Command::Forecast(args) => block_on(forecast::forecast(&args, &global)),
+        Command::Windows(command) => block_on(windows::windows(command, &global)),
         Command::Holds(args) => block_on(holds::holds(args, &global)),
         Command::Schedule(command) => block_on(schedule::schedule(command, &global)),
         Command::History(args) => block_on(history::history(&args, &global)),

@@ -25,6 +25,8 @@ pub mod fleet;
 
 pub mod windows;
 
+pub mod forecast;
+
 pub mod fair;
 
 pub mod access;

@@ -41,6 +41,8 @@ mod git;
 
 mod holds;
 
+mod forecast;
+
 mod bulk;
 
 mod analytics;
@@ -86,6 +88,7 @@ fn routes() -> Vec<Route> {
     all.extend(brake::routes());
     all.extend(git::routes());
     all.extend(holds::routes());
+    all.extend(forecast::routes());
     all.extend(bulk::routes());
     all.extend(analytics::routes());
     all.extend(system::routes());

@@ -24,7 +24,7 @@ const PUBLIC: [&str; 11] = [
     "/schemas/schedule.schema.json",
 ];
 
-const OPERATOR: [(&str, &str); 27] = [
+const OPERATOR: [(&str, &str); 30] = [
     ("POST", "/api/crm/import/acculynx/schedule"),
     ("POST", "/api/crm/import/acculynx/pause"),
     ("POST", "/api/crm/import/acculynx/resume"),
@@ -44,6 +44,9 @@ const OPERATOR: [(&str, &str); 27] = [
     ("POST", "/ops/apply"),
     ("GET", "/ops/holds"),
     ("POST", "/ops/holds/dismiss"),
+    ("GET", "/ops/windows"),
+    ("GET", "/ops/forecast"),
+    ("POST", "/ops/forecast"),
     ("GET", "/ops/brake"),
     ("POST", "/ops/brake"),
     ("DELETE", "/ops/brake"),

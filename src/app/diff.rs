@@ -10,6 +10,7 @@ use super::App;
 use super::blocking::blocking;
 use super::defaults::{self, Compared, read_each};
 use super::error::AppError;
+use super::forecast::{Change, warn};
 use super::reading::{Found, Reading, read_all};
 use super::reconcile::plan_valid;
 use super::views::{DefaultsChange, DiffAnswer, WindowChange};
@@ -46,7 +47,8 @@ impl App {
             Some(files) => snapshot_of(files, &kept),
             None => snapshot_from(self.source.clone(), &kept, now).await,
         };
-        let outlook = self.compare_here(snapshot, now).await?;
+        let mut outlook = self.compare_here(snapshot, now).await?;
+        outlook.look_ahead(&self.store, now).await?;
         self.state().plans.remember(outlook.plan.digest(), &outlook.plan);
         Ok(outlook.answer())
     }
@@ -74,6 +76,17 @@ impl App {
     }
 }
 
+/// What a directory's files would change of that which fires, and which of them cannot be used.
+pub(super) async fn foreseen(
+    app: &App,
+    files: BTreeMap<String, String>,
+    now: Millis,
+) -> Result<(Change, Vec<Diagnostic>), AppError> {
+    let snapshot = snapshot_of(files, &app.store.defaults().await?);
+    let outlook = app.compare_here(snapshot, now).await?;
+    Ok((outlook.change, outlook.invalid))
+}
+
 /// Plans a directory against a store that no server has open, on a private copy of it.
 ///
 /// # Errors
@@ -90,7 +103,8 @@ pub async fn offline_diff(desired: &Path, dsn: &Path) -> anyhow::Result<DiffAnsw
     let store: SharedStore = Arc::new(copy);
     let snapshot = snapshot_from(source, &store.defaults().await?, clock.now()).await;
     anyhow::ensure!(snapshot.complete || !snapshot.invalid.is_empty(), "{} cannot be read", desired.display());
-    let outlook = compare(&store, snapshot, &HashSet::new(), 0, GuardPolicy::default(), clock.now()).await?;
+    let mut outlook = compare(&store, snapshot, &HashSet::new(), 0, GuardPolicy::default(), clock.now()).await?;
+    outlook.look_ahead(&store, clock.now()).await?;
     store.close();
     Ok(outlook.answer())
 }
@@ -198,7 +212,9 @@ async fn compare(
     let Compared { invalid: mut broken, changes: defaults_changes, .. } = snapshot.defaults;
     let mut invalid = snapshot.invalid;
     invalid.append(&mut broken);
-    let windows::Compared { invalid: mut broken, changes: windows_changes, .. } = snapshot.windows;
+    let windows::Compared { invalid: mut broken, changes: windows_changes, before, after } = snapshot.windows;
+    let windows_move = !windows_changes.is_empty();
+    let mut change = Change { windows_before: before, windows_after: after, windows_move, ..Change::default() };
     invalid.append(&mut broken);
     let mut moved = HashSet::new();
     let mut steps: Vec<Step> = Vec::new();
@@ -209,6 +225,7 @@ async fn compare(
             Found::Valid(valid) => {
                 let row = rows.get(&id);
                 let Some(fleet_row) = row else {
+                    change.moves.insert(id.clone(), (None, Some(valid.spec.clone())));
                     steps.extend(plan_valid(&id, *valid, None, None, now).into_iter().flat_map(|p| p.steps));
                     continue;
                 };
@@ -219,6 +236,8 @@ async fn compare(
                     moved.insert(id.clone());
                 }
                 let whole = store.schedule(id.clone()).await?;
+                let was = whole.as_ref().and_then(|row| row.spec.spec());
+                change.moves.insert(id.clone(), (was, Some(valid.spec.clone())));
                 let plan = plan_valid(&id, *valid, Some(&glance(fleet_row)), whole.as_ref(), now);
                 steps.extend(plan.into_iter().flat_map(|plan| plan.steps));
             }
@@ -233,10 +252,20 @@ async fn compare(
             let spec = store.schedule(id.clone()).await?.and_then(|row| row.spec.spec());
             let action = if foreign.contains(id) { Action::Repair(Facet::Row) } else { Action::Delete };
             steps.push(Step { id: id.clone(), action, diff: diff(spec.as_ref(), None), held: None });
+            change.moves.insert(id.clone(), (spec, None));
         }
     }
     plan::guard(&mut steps, Blast { fleet, files, recent, confirmed: false }, policy);
-    Ok(Outlook { plan: Plan::new(steps), invalid, defaults: defaults_changes, windows: windows_changes, moved })
+    Ok(Outlook {
+        plan: Plan::new(steps),
+        invalid,
+        defaults: defaults_changes,
+        windows: windows_changes,
+        moved,
+        change,
+        fleet,
+        warnings: Vec::new(),
+    })
 }
 
 /// What a directory would change, and what is to be said with it.
@@ -247,18 +276,30 @@ struct Outlook {
     windows: Vec<WindowChange>,
     /// Schedules that change because defaults do.
     moved: HashSet<ScheduleId>,
+    change: Change,
+    fleet: usize,
+    warnings: Vec<String>,
 }
 
 impl Outlook {
+    /// Finds out whether the change makes any minute much busier.
+    async fn look_ahead(&mut self, store: &SharedStore, now: Millis) -> StoreResult<()> {
+        self.warnings = warn(store, std::mem::take(&mut self.change), self.fleet, now).await?;
+        Ok(())
+    }
+
     fn answer(self) -> DiffAnswer {
-        let Outlook { plan, invalid, defaults, windows, moved } = self;
+        let Outlook { plan, invalid, defaults, windows, moved, warnings, .. } = self;
         let text = match invalid.len() {
             unclear if unclear > 0 && plan.is_empty() => {
                 format!("No changes among the valid files; {unclear} findings keep the others from being compared.\n")
             }
             _ => {
                 let digest = if plan.is_empty() { String::new() } else { format!("Digest: {}\n", plan.digest()) };
-                told_of_files(&defaults, &windows) + &render_text(&plan) + &digest
+                let only_windows = plan.is_empty() && !windows.is_empty();
+                let steps = if only_windows { String::new() } else { render_text(&plan) };
+                let warnings: String = warnings.iter().map(|warning| format!("! {warning}\n")).collect();
+                told_of_files(&defaults, &windows) + &steps + &warnings + &digest
             }
         };
         let because = |step: &Step| moved.contains(&step.id).then(|| governing(&defaults, step.id.connector));
@@ -267,9 +308,10 @@ impl Outlook {
             digest: plan.digest(),
             changes: plan.steps.iter().map(|step| ChangeView { because: because(step), ..step.view() }).collect(),
             text,
-            markdown: listed_files(&defaults, &windows) + &render_markdown(&plan),
+            markdown: listed_files(&defaults, &windows) + &render_markdown(&plan) + &quoted(&warnings),
             defaults,
             windows,
+            warnings,
             invalid,
         }
     }
@@ -314,6 +356,10 @@ fn listed_files(defaults: &[DefaultsChange], windows: &[WindowChange]) -> String
         }
     }
     if text.is_empty() { text } else { text + "\n" }
+}
+
+fn quoted(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("\n> **Warning:** {warning}\n")).collect()
 }
 
 /// One line a value, before the plan they lead to.

@@ -2,11 +2,13 @@
 //! command line.
 
 mod bulk;
+mod forecast;
 mod history;
 mod records;
 mod windows;
 
 pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
+pub use forecast::{FireView, ForecastAnswer, HourView, JumpView, LoadView, MinuteView, ScheduleForecast};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};
@@ -400,6 +402,9 @@ pub struct DiffAnswer {
     /// Maintenance windows that change: which slots run, not which schedules there are.
     #[serde(default)]
     pub windows: Vec<WindowChange>,
+    /// What is to be thought of first: minutes that would become much busier.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Files that cannot be used; with any of them a diff is an error, never "no difference".
     pub invalid: Vec<Diagnostic>,
     pub text: String,

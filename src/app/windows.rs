@@ -335,13 +335,18 @@ fn fields(spec: Option<&WindowSpec>) -> Map<String, Value> {
     fields
 }
 
+fn windows_of(specs: BTreeMap<String, WindowSpec>) -> Windows {
+    Windows::new(specs.into_iter().filter_map(|(name, spec)| Window::new(&name, spec)))
+}
+
 /// What a window's file holds, or why it cannot be read; by name.
 pub(super) type WindowFound = (String, Result<Vec<u8>, String>);
 
 /// Another directory's windows beside those that were last good here.
 #[derive(Default)]
 pub(super) struct Compared {
-    pub windows: Windows,
+    pub before: Windows,
+    pub after: Windows,
     pub invalid: Vec<Diagnostic>,
     pub changes: Vec<WindowChange>,
 }
@@ -382,6 +387,7 @@ pub(super) fn compare(found: Vec<WindowFound>, kept: &[(String, Vec<u8>)], compl
         };
         compared.changes.push(WindowChange { file: window_file(name), action: action.to_owned(), diff });
     }
-    compared.windows = Windows::new(after.into_iter().filter_map(|(name, spec)| Window::new(&name, spec)));
+    compared.before = windows_of(before);
+    compared.after = windows_of(after);
     compared
 }

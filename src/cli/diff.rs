@@ -11,7 +11,7 @@ use super::client::Request;
 use super::files::{DesiredFiles, read_dir};
 use super::{CliError, DesiredDir, Exit, Global, Output, out, store_path, validate};
 use crate::app::views::DiffAnswer;
-use crate::core::desired::{Diagnostic, Severity, parse};
+use crate::core::desired::{Diagnostic, Severity, parse, window_file};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -68,7 +68,7 @@ fn exit_of(answer: &DiffAnswer) -> Exit {
     if answer.invalid.iter().any(|found| found.severity == Severity::Error) {
         Exit::Failed
     } else {
-        Exit::yes(answer.changes.is_empty())
+        Exit::yes(answer.changes.is_empty() && answer.windows.is_empty())
     }
 }
 
@@ -77,11 +77,17 @@ fn mentions(found: &[Diagnostic], file: &str) -> bool {
 }
 
 async fn online(read: &DesiredFiles, global: &Global) -> Result<(DiffAnswer, Value), CliError> {
+    let files = texts_of(read);
+    Ok(global.client()?.ask(Request::post("/ops/diff", json!({ "files": files }))).await?)
+}
+
+/// A directory's files as the server takes them: the text of each by its path.
+pub(super) fn texts_of(read: &DesiredFiles) -> BTreeMap<String, std::borrow::Cow<'_, str>> {
     let schedules = read.files.iter().map(|(id, bytes)| (id.file(), bytes));
     let defaults = read.defaults.iter().map(|(file, bytes)| (file.path(), bytes));
-    let files: BTreeMap<String, std::borrow::Cow<'_, str>> =
-        schedules.chain(defaults).map(|(path, bytes)| (path, String::from_utf8_lossy(bytes))).collect();
-    Ok(global.client()?.ask(Request::post("/ops/diff", json!({ "files": files }))).await?)
+    let windows = read.windows.iter().map(|(name, bytes)| (window_file(name), bytes));
+    let files = schedules.chain(defaults).chain(windows);
+    files.map(|(path, bytes)| (path, String::from_utf8_lossy(bytes))).collect()
 }
 
 async fn offline(desired: &Path, dsn: &Path) -> Result<(DiffAnswer, Value), CliError> {
@@ -113,7 +119,8 @@ fn show(answer: &DiffAnswer, read: &DesiredFiles) {
     for found in &answer.invalid {
         let schedule = read.files.iter().find(|(id, _)| id.file() == found.file).map(|(_, bytes)| bytes);
         let defaults = || read.defaults.iter().find(|(file, _)| file.path() == found.file).map(|(_, bytes)| bytes);
-        let text = schedule.or_else(defaults).map(Vec::as_slice);
+        let windows = || read.windows.iter().find(|(name, _)| window_file(name) == found.file).map(|(_, bytes)| bytes);
+        let text = schedule.or_else(defaults).or_else(windows).map(Vec::as_slice);
         validate::show(found, &String::from_utf8_lossy(text.unwrap_or_default()));
     }
     let count = answer.invalid.iter().filter(|found| found.severity == Severity::Error).count();
@@ -168,8 +175,9 @@ mod tests {
             ..Diagnostic::whole_file("schedules/noop/a.yaml".into(), "x", "y".into())
         };
         let answer = DiffAnswer {
-            windows: Vec::new(),
             ok: true,
+            windows: Vec::new(),
+            warnings: Vec::new(),
             digest: String::new(),
             changes: vec![change; changes],
             invalid: severities.iter().map(found).collect(),

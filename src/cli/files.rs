@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use crate::adapters::source::Source;
-use crate::core::desired::{Defaults, DefaultsFile, Diagnostic, parse_defaults};
+use crate::core::desired::{Defaults, DefaultsFile, Diagnostic, parse_defaults, window_file};
 use crate::core::model::ScheduleId;
+use crate::core::windows;
 
 /// The folder below the desired directory that holds the schedules.
 const SCHEDULES: &str = "schedules";
@@ -17,6 +18,8 @@ pub(super) struct DesiredFiles {
     pub files: Vec<(ScheduleId, Vec<u8>)>,
     /// Files of defaults, the farthest first.
     pub defaults: Vec<(DefaultsFile, Vec<u8>)>,
+    /// Maintenance windows by their names.
+    pub windows: Vec<(String, Vec<u8>)>,
     /// Files that cannot be read or are no schedules.
     pub findings: Vec<Diagnostic>,
 }
@@ -29,6 +32,16 @@ impl DesiredFiles {
                 Ok(Some((_, bytes))) => self.defaults.push((file, bytes)),
                 Ok(None) => {}
                 Err(error) => self.findings.push(Diagnostic::whole_file(file.path(), "unreadable", error.to_string())),
+            }
+        }
+    }
+
+    fn add_window(&mut self, source: &Source, name: String) {
+        match source.read_window(&name) {
+            Ok(Some((_, bytes))) => self.windows.push((name, bytes)),
+            Ok(None) => {}
+            Err(error) => {
+                self.findings.push(Diagnostic::whole_file(window_file(&name), "unreadable", error.to_string()));
             }
         }
     }
@@ -79,6 +92,7 @@ pub(super) fn read_dir(root: &Path) -> Result<DesiredFiles, CliError> {
         }
     }
     read.add_defaults(&source);
+    listing.windows.into_iter().for_each(|name| read.add_window(&source, name));
     read.files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(read)
 }
@@ -90,6 +104,17 @@ pub(super) fn split(path: &Path) -> Option<(PathBuf, String)> {
     let at = parts.iter().rposition(|part| part.as_os_str() == SCHEDULES)?;
     let inner: Option<Vec<&str>> = parts.get(at..)?.iter().map(|part| part.as_os_str().to_str()).collect();
     Some((parts.get(..at)?.iter().collect(), inner?.join("/")))
+}
+
+/// `a/windows/night.yaml` is a maintenance window of the desired directory `a`, and `a/windows` the
+/// folder of them.
+pub(super) fn split_window(path: &Path) -> Option<(PathBuf, String)> {
+    let name = path.file_name()?.to_str()?;
+    if name == windows::FOLDER {
+        return Some((path.parent()?.to_owned(), name.to_owned()));
+    }
+    let folder = path.parent().filter(|folder| folder.file_name().is_some_and(|name| name == windows::FOLDER))?;
+    Some((folder.parent()?.to_owned(), format!("{}/{name}", windows::FOLDER)))
 }
 
 /// The schedule that a path below the desired directory names.

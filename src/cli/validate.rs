@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::files::{DesiredFiles, id_of, read_dir, split};
+use super::files::{DesiredFiles, id_of, read_dir, split, split_window};
 use super::{CliError, DesiredDir, Exit, Global, out};
 use crate::adapters::source::Source;
-use crate::core::desired::{DefaultsFile, Diagnostic, Severity, code_frame, parse, parse_defaults};
+use crate::core::desired::{
+    DefaultsFile, Diagnostic, Severity, code_frame, parse, parse_defaults, parse_window, window_name,
+};
+use crate::core::windows;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -49,7 +52,7 @@ fn collect(path: &Path) -> Result<DesiredFiles, CliError> {
     if kind.is_dir() && whole.join("schedules").is_dir() {
         return read_dir(path);
     }
-    let Some((root, inner)) = split(&whole).or_else(|| fleets_defaults(&whole)) else {
+    let Some((root, inner)) = split(&whole).or_else(|| fleets_defaults(&whole)).or_else(|| split_window(&whole)) else {
         if kind.is_dir() {
             // A directory that has no schedule yet is a valid fleet of none.
             return read_dir(path);
@@ -62,9 +65,25 @@ fn collect(path: &Path) -> Result<DesiredFiles, CliError> {
         let mut read = read_dir(&root)?;
         read.files.retain(|(id, _)| below(&id.file()));
         read.findings.retain(|finding| below(&finding.file) || DefaultsFile::at(&finding.file).is_some());
+        if inner == windows::FOLDER {
+            read.defaults.clear();
+        } else {
+            read.windows.clear();
+        }
         return Ok(read);
     }
     let mut read = DesiredFiles::default();
+    if inner.starts_with(windows::FOLDER) {
+        match window_name(&inner) {
+            Some(name) => read.windows.push((name.to_owned(), std::fs::read(path).map_err(CliError::read(path))?)),
+            None => read.findings.push(Diagnostic::whole_file(
+                inner.clone(),
+                "misplaced",
+                "a maintenance window's file is windows/NAME.yaml, NAME of a-z, 0-9, '.', '_' and '-'".to_owned(),
+            )),
+        }
+        return Ok(read);
+    }
     read.add_defaults(&Source::new(root));
     if let Some(file) = DefaultsFile::at(&inner) {
         read.defaults.retain(|(own, _)| *own == file);
@@ -101,12 +120,15 @@ impl Report {
     /// Judges every file; prints each finding as it comes when `print`. The defaults below a file
     /// count as checked too: what it means depends on them.
     fn judge(&mut self, read: &DesiredFiles, print: bool) {
-        self.files += read.files.len() + read.defaults.len() + read.findings.len();
+        self.files += read.files.len() + read.defaults.len() + read.windows.len() + read.findings.len();
         for finding in &read.findings {
             self.add(vec![finding.clone()], "", print);
         }
         for (file, bytes) in &read.defaults {
             self.add(parse_defaults(*file, bytes).diagnostics, &String::from_utf8_lossy(bytes), print);
+        }
+        for (name, bytes) in &read.windows {
+            self.add(parse_window(name, bytes).diagnostics, &String::from_utf8_lossy(bytes), print);
         }
         let defaults = read.meaning_of_defaults();
         let bar = out::bar(read.files.len());

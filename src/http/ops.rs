@@ -23,7 +23,7 @@ use crate::core::audit::Verdict;
 use crate::core::model::{Connector, ScheduleId, Tenant};
 
 /// The largest directory that `/ops/diff` takes, bytes of JSON.
-const DIFF_LIMIT: usize = 64 * 1024 * 1024;
+pub const DIFF_LIMIT: usize = 64 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Ping {
@@ -264,7 +264,7 @@ async fn diff(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<DiffAnsw
     Ok(Json(app.diff(files).await?))
 }
 
-fn texts(files: serde_json::Map<String, Value>, fields: &mut Fields) -> BTreeMap<String, String> {
+pub fn texts(files: serde_json::Map<String, Value>, fields: &mut Fields) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for (path, text) in files {
         let is_inside = !path.is_empty() && path.split(['/', '\\']).all(|part| !part.is_empty() && part != "..");

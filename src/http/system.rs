@@ -28,6 +28,8 @@ const FEATURES: &[&str] = &[
     "diff",
     "apply",
     "brake",
+    "windows",
+    "forecast",
     "history",
     "rollback",
     "analytics",

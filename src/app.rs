@@ -23,6 +23,7 @@ mod merge;
 mod mutate;
 mod origins;
 mod pass;
+mod past;
 mod promises;
 mod reading;
 mod reconcile;

@@ -7,6 +7,8 @@ pub mod policy;
 
 pub mod run;
 
+pub mod retention;
+
 pub mod desired;
 
 pub mod timing;

@@ -33,6 +33,8 @@ mod export;
 
 mod records;
 
+mod runs;
+
 mod ops;
 
 mod brake;
@@ -83,6 +85,7 @@ fn routes() -> Vec<Route> {
     all.extend(history::routes());
     all.extend(status::routes());
     all.extend(audit::routes());
+    all.extend(runs::routes());
     all.extend(records::routes());
     all.extend(ops::routes());
     all.extend(brake::routes());

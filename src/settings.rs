@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::adapters::connectors::Secret;
 use crate::adapters::secrets::ConnectorDefaults;
 use crate::core::plan::GuardPolicy;
+use crate::core::retention::Keep;
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub use git::GitSettings;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     pub git: GitSettings,
     pub guard: GuardPolicy,
+    /// How much of the history of runs is kept, where a schedule says nothing.
+    pub keep: Keep,
     /// Imports that run at the same time.
     pub max_concurrent_runs: usize,
     /// How long a run may take whose file does not say; `None` is as long as it likes.
@@ -103,6 +106,7 @@ impl Default for Settings {
             cors_origins: Vec::new(),
             git: GitSettings::default(),
             guard: GuardPolicy::default(),
+            keep: Keep::default(),
             max_concurrent_runs: 64,
             run_timeout: Some(Duration::from_secs(3600)),
             metric_tenants: 1000,

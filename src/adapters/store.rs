@@ -10,6 +10,7 @@ mod many;
 #[cfg(test)]
 pub mod memory;
 mod notes;
+mod past;
 mod records;
 mod runs;
 mod sqlite;
@@ -26,6 +27,7 @@ pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
 pub use inbox::{Inbox, WaitingEvent, WebhookEvent};
 pub use many::{Deed, SpecQuery, SpecRow};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
+pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked};
 pub use sqlite::SqliteStore;
@@ -316,7 +318,7 @@ pub struct StoreFacts {
 }
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
-pub trait Store: RecordStore + Inbox + Send + Sync {
+pub trait Store: RecordStore + RunHistory + Inbox + Send + Sync {
     /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;

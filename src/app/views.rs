@@ -5,12 +5,14 @@ mod bulk;
 mod forecast;
 mod history;
 mod records;
+mod runs;
 mod windows;
 
 pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
 pub use forecast::{FireView, ForecastAnswer, HourView, JumpView, LoadView, MinuteView, ScheduleForecast};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
+pub use runs::{RunAnswer, RunView, RunsPage};
 pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};
 
 use std::collections::BTreeMap;

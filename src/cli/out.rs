@@ -75,6 +75,21 @@ pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) {
     }
 }
 
+/// A table of one line a row, each in its colour.
+pub(super) fn lines(head: &[&str], rows: Vec<(Option<Style>, Vec<String>)>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
+    let mut styles = vec![None];
+    for (style, row) in rows {
+        styles.push(style);
+        table.add_row(row.iter().map(|cell| clean(cell).replace('\n', " ")));
+    }
+    for (text, style) in table.lines().zip(styles) {
+        let text = text.strip_prefix(' ').unwrap_or(&text).trim_end();
+        line(&style.map_or_else(|| text.to_owned(), |style| paint(style, text)));
+    }
+}
+
 /// A bar for work of known size; nothing is drawn unless a person is looking.
 pub(super) fn bar(length: usize) -> ProgressBar {
     if length < 5_000 || !std::io::stderr().is_terminal() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::bulk::{self, Choice, Chosen, UndoArgs};
 use super::client::{Request, route};
-use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs};
+use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs, runs};
 use crate::adapters::clock::Clock;
 use crate::app::views::{MutationAnswer, OriginView, RunNowAnswer, ScheduleStatus, ScheduleView};
 use crate::core::model::{MAX_MOMENT, Millis};
@@ -76,6 +76,10 @@ pub(super) enum ScheduleCommand {
         #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=300))]
         wait: u32,
     },
+    /// What ran, newest first: when, why, how long, how it ended.
+    Runs(runs::RunsArgs),
+    /// One run, with its log.
+    Run(runs::RunArgs),
     /// Remove a schedule and its file; its history and audit stay.
     #[command(after_help = "Examples:
   command-center schedule delete peakpro
@@ -186,6 +190,8 @@ pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Resul
         }
         ScheduleCommand::Resume(args) => act("resume", args.whom, reason_body(args.reason), global).await,
         ScheduleCommand::RunNow { target, wait } => run_now(&target, wait, global).await,
+        ScheduleCommand::Runs(args) => runs::list(args, global).await,
+        ScheduleCommand::Run(args) => runs::one(args, global).await,
         ScheduleCommand::Delete { whom, reason, if_match } => match whom.chosen()? {
             Chosen::One(target) => {
                 without_reason(reason.as_ref())?;

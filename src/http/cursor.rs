@@ -10,6 +10,7 @@ pub enum List {
     Audit,
     History,
     Records,
+    Runs,
 }
 
 impl List {
@@ -19,6 +20,7 @@ impl List {
             List::Audit => "a",
             List::History => "h",
             List::Records => "r",
+            List::Runs => "n",
         }
     }
 }

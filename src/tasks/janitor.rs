@@ -8,10 +8,20 @@ use crate::app::App;
 
 pub struct Janitor {
     app: Arc<App>,
+    /// The schedule behind which the forgetting of old runs goes on.
+    behind: Option<String>,
+    /// Rounds until it begins anew.
+    rest: u32,
 }
 
 /// How long an edited file may stay in the page cache; its intent stands for it meanwhile.
 const ROUND: Duration = Duration::from_secs(2);
+
+/// Old runs are forgotten a step a round, which visits some hundred schedules: 100,000 are through in some
+/// minutes, by when each has a run or two too many. Only where a step found this many, another follows.
+const FULL: u64 = 1_000;
+/// Rounds between two walks.
+const REST: u32 = 5;
 
 /// Steps of removing in a round, and the pause between two.
 const STEPS: u32 = 40;
@@ -19,10 +29,10 @@ const BREATH: Duration = Duration::from_millis(10);
 
 impl Janitor {
     pub fn new(app: Arc<App>) -> Self {
-        Janitor { app }
+        Janitor { app, behind: None, rest: 0 }
     }
 
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         loop {
             let stopping = tokio::select! {
                 () = self.app.shutdown.cancelled() => true,
@@ -33,8 +43,33 @@ impl Janitor {
                 tracing::warn!(component = "access", %error, "could not write down refused requests");
             }
             self.give_space_back().await;
+            self.forget_runs().await;
             if stopping {
                 return;
+            }
+        }
+    }
+
+    /// Walks the schedules and forgets runs beyond what is kept; rests after each walk.
+    async fn forget_runs(&mut self) {
+        self.rest = self.rest.saturating_sub(1);
+        for _ in 0..STEPS {
+            if self.rest > 0 || self.app.shutdown.is_cancelled() {
+                return;
+            }
+            match self.app.prune_runs(self.behind.take()).await {
+                Ok((_, None)) => self.rest = REST,
+                Ok((removed, behind)) => {
+                    self.behind = behind;
+                    if removed < FULL {
+                        return;
+                    }
+                    tokio::time::sleep(BREATH).await;
+                }
+                Err(error) => {
+                    tracing::warn!(component = "store", %error, "could not forget old runs; trying again");
+                    return;
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ mod engine;
 mod inbox;
 mod log;
 mod many;
+mod past;
 mod records;
 mod runs;
 mod tables;

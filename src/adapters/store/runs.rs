@@ -40,6 +40,15 @@ pub struct Claim {
     pub audit: Vec<Draft>,
 }
 
+impl Claim {
+    /// The timer that knows which slots' runs were forgotten, where that forbids the claim: what the
+    /// rhythm took once it does not take again, a person may.
+    pub fn guard_row(&self) -> Option<i64> {
+        let is_rhythm = matches!(self.trigger, Trigger::Schedule | Trigger::CatchUp);
+        self.advance.as_ref().filter(|_| is_rhythm).map(|advance| advance.row)
+    }
+}
+
 /// What came of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Granted {

@@ -8,6 +8,7 @@ mod holds;
 mod inbox;
 mod lock;
 mod many;
+mod past;
 mod read;
 mod records;
 mod runs;
@@ -30,7 +31,7 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 8] = [
+const MIGRATIONS: [M<'static>; 9] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
@@ -39,6 +40,7 @@ const MIGRATIONS: [M<'static>; 8] = [
     M::up(include_str!("../../../migrations/sqlite/006_attempts.sql")),
     M::up(include_str!("../../../migrations/sqlite/007_records.sql")),
     M::up(include_str!("../../../migrations/sqlite/008_inbox.sql")),
+    M::up(include_str!("../../../migrations/sqlite/009_retention.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.

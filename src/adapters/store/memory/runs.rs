@@ -1,6 +1,6 @@
 //! Runs in memory: the counterpart of `sqlite/runs`.
 
-use super::super::{Advance, Claim, Claimed, Completion, Granted, LastRun, OpenRun, Parked};
+use super::super::{Advance, Asked, Claim, Claimed, Completion, Granted, LastRun, OpenRun, Parked};
 use super::tables::{Tables, Timer};
 use crate::core::audit::Draft;
 use crate::core::model::{ImportStats, Millis, ScheduleId};
@@ -20,6 +20,9 @@ pub struct Run {
     pub stats: ImportStats,
     pub attempts: u32,
     pub retry_at: Option<Millis>,
+    pub asked: Option<Asked>,
+    pub message: Option<String>,
+    pub error_class: Option<&'static str>,
     pub log: Option<String>,
 }
 
@@ -41,7 +44,8 @@ impl Tables {
             Some(Overlap::QueueOne | Overlap::Cancel) => (!lined_up).then_some(any),
             None => Some(any),
         };
-        let free = queued.is_some() && self.slots.insert((claim.id.clone(), claim.nominal));
+        let is_forgotten = claim.guard_row().and_then(|row| self.timers.get(&row)?.pruned) >= Some(claim.nominal);
+        let free = queued.is_some() && !is_forgotten && self.slots.insert((claim.id.clone(), claim.nominal));
         if let Some(advance) = &claim.advance {
             self.advance(&Advance { missed: advance.missed + u32::from(queued.is_none()), ..*advance });
         }
@@ -50,7 +54,7 @@ impl Tables {
             return Granted::Taken;
         }
         let run = self.runs.last_key_value().map_or(0, |(run, _)| *run) + 1;
-        let Claim { id, nominal, trigger, audit, attempts, .. } = claim;
+        let Claim { id, nominal, trigger, audit, attempts, asked, .. } = claim;
         let state = if is_queued { RunState::Queued } else { RunState::Running };
         let row = Run {
             id,
@@ -64,6 +68,9 @@ impl Tables {
             stats: ImportStats::default(),
             attempts,
             retry_at: None,
+            asked,
+            message: None,
+            error_class: None,
             log: None,
         };
         self.runs.insert(run, row);
@@ -100,6 +107,7 @@ impl Tables {
         let Some(run) = self.open(parked.run) else { return };
         run.state = RunState::Waiting;
         (run.attempts, run.retry_at, run.log) = (parked.attempts, Some(parked.retry_at), parked.log);
+        (run.message, run.error_class) = (Some(parked.message), Some(parked.error_class));
     }
 
     pub fn complete(&mut self, completion: Completion) -> u32 {
@@ -110,6 +118,7 @@ impl Tables {
         run.ok = Some(completion.ok);
         run.stats = completion.stats;
         (run.attempts, run.retry_at, run.log) = (completion.attempts, None, completion.log);
+        (run.message, run.error_class) = (Some(completion.message.clone()), completion.error_class);
         let Some(Timer { last, .. }) = self.timers.get_mut(&completion.row) else { return 0 };
         let failures = if completion.ok { 0 } else { last.failures + u32::from(completion.state.counts()) };
         *last = LastRun {

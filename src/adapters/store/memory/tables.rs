@@ -31,6 +31,8 @@ pub struct Timer {
     pub due: Option<Millis>,
     pub last: LastRun,
     pub missed: u32,
+    /// The latest slot whose run was forgotten.
+    pub pruned: Option<Millis>,
 }
 
 #[derive(Default)]

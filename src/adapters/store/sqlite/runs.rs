@@ -62,7 +62,8 @@ fn insert(work: &mut Work<'_>, schedule: &str, claim: &Claim, is_queued: bool, n
     let taken = work.execute(
         "INSERT OR IGNORE INTO runs (id, schedule, nominal_ms, trigger, state, term, started_ms, attempts, asked_by,
                                      action_id)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+         WHERE NOT EXISTS (SELECT 1 FROM timers WHERE id = ?11 AND pruned_ms >= ?3)",
         (
             run,
             schedule,
@@ -74,6 +75,7 @@ fn insert(work: &mut Work<'_>, schedule: &str, claim: &Claim, is_queued: bool, n
             claim.attempts,
             claim.asked.as_ref().map(|asked| &asked.by),
             claim.asked.as_ref().map(|asked| &asked.action_id),
+            claim.guard_row(),
         ),
     )?;
     Ok(if taken > 0 { Granted::Run(Claimed { run, is_queued, seqs: Vec::new() }) } else { Granted::Taken })

@@ -38,3 +38,5 @@ pub mod mask;
 pub mod history;
 
 pub mod legacy;
+
+pub mod singer;

@@ -32,6 +32,8 @@ pub struct Settings {
     /// The database file.
     pub dsn: PathBuf,
     pub secrets_dir: Option<PathBuf>,
+    /// Programs that `exec` may run: absolute paths, and names on the PATH.
+    pub exec_allow: Vec<String>,
     /// Time between full reconciles and self-checks.
     pub health_interval: Duration,
     pub scheduler_stall: Duration,
@@ -95,6 +97,7 @@ impl Default for Settings {
             data_dir: "./data".into(),
             dsn: "./data/command_center.db".into(),
             secrets_dir: None,
+            exec_allow: Vec::new(),
             health_interval: Duration::from_secs(30),
             scheduler_stall: Duration::from_secs(30),
             auto_recover: true,

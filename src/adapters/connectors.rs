@@ -14,6 +14,7 @@ use crate::core::model::{Connection, Connector, ImportStats, Millis, Resource, S
 pub use crate::core::run::ErrorClass;
 
 pub mod acculynx;
+pub mod exec;
 pub mod noop;
 
 /// Whether a request to `url` stays on this machine.
@@ -84,6 +85,16 @@ pub trait RecordSink: Send + Sync {
     fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>>;
     /// Upserts by (tenant, connector, resource, key) and says how many were new, changed and unchanged.
     fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>>;
+    /// As `write_page`, of several in their order; the store's own does it in one transaction.
+    fn write_pages(&self, pages: Vec<Page>) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
+        Box::pin(async move {
+            let mut stats = ImportStats::default();
+            for page in pages {
+                stats += self.write_page(page).await?;
+            }
+            Ok(stats)
+        })
+    }
 }
 
 /// How an import ended. What was stored before a failure stays and is counted.
@@ -120,6 +131,7 @@ pub trait Connect: Send + Sync {
 #[derive(Clone)]
 pub struct Connectors {
     pub acculynx: Arc<dyn Connect>,
+    pub exec: Arc<dyn Connect>,
     pub noop: Arc<dyn Connect>,
 }
 
@@ -127,6 +139,7 @@ impl Connectors {
     pub fn get(&self, connector: Connector) -> &dyn Connect {
         match connector {
             Connector::Acculynx => self.acculynx.as_ref(),
+            Connector::Exec => self.exec.as_ref(),
             Connector::Noop => self.noop.as_ref(),
         }
     }

@@ -337,8 +337,8 @@ pub trait Store: RecordStore + RunHistory + Inbox + Send + Sync {
     fn park_run(&self, parked: Parked) -> StoreFuture<'_, ()>;
     /// Ends a run; the answer is how many of its schedule have failed in a row.
     fn complete(&self, completion: Completion) -> StoreFuture<'_, u32>;
-    /// Stores a page's records and its bookmark, and counts new, changed and unchanged ones.
-    fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats>;
+    /// Stores pages' records and bookmarks, all or none, and counts new, changed and unchanged ones.
+    fn write_pages(&self, id: ScheduleId, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats>;
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>>;
     /// Remembers files' stats, so that the next start need not read them again.
     fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()>;

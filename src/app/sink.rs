@@ -33,13 +33,13 @@ impl StoreSink {
         StoreSink { store, id, clock, deletions, deleted_before }
     }
 
-    async fn write(&self, mut page: Page) -> Result<ImportStats, SinkError> {
+    async fn write(&self, mut pages: Vec<Page>) -> Result<ImportStats, SinkError> {
         let written = self.deletions.holding(&self.id, |deletions| {
             if deletions != self.deleted_before {
                 // It speaks of records that have been deleted since: the next run is to read them again.
-                page.bookmark = None;
+                pages.iter_mut().for_each(|page| page.bookmark = None);
             }
-            self.store.write_page(self.id.clone(), page, self.clock.now())
+            self.store.write_pages(self.id.clone(), pages, self.clock.now())
         });
         written.await.map_err(|error| SinkError(error.to_string()))
     }
@@ -64,25 +64,33 @@ impl RecordSink for StoreSink {
     }
 
     fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
+        self.write_pages(vec![page])
+    }
+
+    fn write_pages(&self, pages: Vec<Page>) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
         Box::pin(async move {
-            let Page { resource, records, bookmark } = page;
             let mut stats = ImportStats::default();
-            let (mut piece, mut bytes) = (Vec::with_capacity(records.len().min(PIECE_RECORDS)), 0);
-            for record in records {
-                let weight = weight(&record.payload);
-                if !self.takes(&resource, &record, weight) {
-                    stats.failed += 1;
-                    continue;
+            let (mut piece, mut count, mut bytes) = (Vec::with_capacity(pages.len()), 0, 0);
+            for Page { resource, records, bookmark } in pages {
+                let mut kept = Vec::with_capacity(records.len().min(PIECE_RECORDS));
+                for record in records {
+                    let weight = weight(&record.payload);
+                    if !self.takes(&resource, &record, weight) {
+                        stats.failed += 1;
+                        continue;
+                    }
+                    if count == PIECE_RECORDS || (bytes > 0 && bytes + weight > PIECE_BYTES) {
+                        let records = std::mem::take(&mut kept);
+                        piece.push(Page { resource: resource.clone(), records, bookmark: None });
+                        stats += self.write(std::mem::take(&mut piece)).await?;
+                        (count, bytes) = (0, 0);
+                    }
+                    (count, bytes) = (count + 1, bytes + weight);
+                    kept.push(record);
                 }
-                if piece.len() == PIECE_RECORDS || (bytes > 0 && bytes + weight > PIECE_BYTES) {
-                    let records = std::mem::take(&mut piece);
-                    stats += self.write(Page { resource: resource.clone(), records, bookmark: None }).await?;
-                    bytes = 0;
-                }
-                bytes += weight;
-                piece.push(record);
+                piece.push(Page { resource, records: kept, bookmark });
             }
-            stats += self.write(Page { resource, records: piece, bookmark }).await?;
+            stats += self.write(piece).await?;
             Ok(stats)
         })
     }

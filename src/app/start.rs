@@ -177,7 +177,9 @@ impl App {
             let policy = glance.and_then(|glance| self.fleet().policy(glance.slot)).unwrap_or_default();
             let attempts = run.attempts + 1;
             let wanted = glance.is_some_and(|glance| !glance.paused) || run.trigger == Trigger::RunNow;
-            if wanted && attempts <= policy.retries.max(INTERRUPTIONS) {
+            // What a program had done when it was cut off nobody knows: only a schedule that asks for it repeats it.
+            let unasked = if run.id.connector.imports_idempotently() { INTERRUPTIONS } else { 0 };
+            if wanted && attempts <= policy.retries.max(unasked) {
                 again.insert(run.id, attempts);
             }
         }

@@ -21,6 +21,7 @@ use super::settings_args::SettingsArgs;
 use super::{CliError, Exit, Global, out};
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::acculynx::AccuLynx;
+use crate::adapters::connectors::exec::Exec;
 use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
 use crate::adapters::source::WatchGuard;
@@ -113,7 +114,8 @@ impl Running {
     async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
         let store = Arc::new(SqliteStore::open(&settings.dsn)?);
         let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
-        let connectors = Connectors { acculynx: Arc::new(AccuLynx::new()?), noop: Arc::new(Noop) };
+        let exec = Arc::new(Exec::new(startup::programs(&settings), startup::exec_folder(&settings.dsn)));
+        let connectors = Connectors { acculynx: Arc::new(AccuLynx::new()?), exec, noop: Arc::new(Noop) };
         let app = App::new(settings, clock, store, connectors, metrics);
         app.check_git().await?;
         let reconciler = Reconciler::new(app.clone());

@@ -79,7 +79,8 @@ fn is_reference(map: &serde_json::Map<String, Value>) -> bool {
     map.len() == 1 && map.keys().all(|key| key == "env" || key == "file")
 }
 
-fn is_secret_name(name: &str) -> bool {
+/// Whether what stands under this name is a secret.
+pub fn is_secret_name(name: &str) -> bool {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     NAMES.iter().any(|secret| name.strip_suffix('s').unwrap_or(&name).ends_with(secret))
 }

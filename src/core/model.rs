@@ -1,6 +1,7 @@
 //! The nouns: schedules and their names, what a run counted, who asked.
 //! Plain values; every other room speaks in these.
 
+mod exec;
 mod resource;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,10 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::policy::{CatchUp, Overlap};
+pub use exec::{EnvValue, IDLE_TIMEOUT_SEC, MAX_LINE_KB, MAX_OUTPUT_MB, Protocol, filled, places};
 pub use resource::{BadResource, Resource};
 
 /// Milliseconds since the Unix epoch, UTC. Signed, so that differences are plain arithmetic.
@@ -23,16 +26,19 @@ pub type Millis = i64;
 pub enum Connector {
     /// AccuLynx, a roofing CRM, over its API V2.
     Acculynx,
+    /// A program on the server's machine: a Singer tap, or anything that counts what it did.
+    Exec,
     /// Does nothing and succeeds: for rehearsals and benchmarks.
     Noop,
 }
 
 impl Connector {
-    pub const ALL: [Connector; 2] = [Connector::Acculynx, Connector::Noop];
+    pub const ALL: [Connector; 3] = [Connector::Acculynx, Connector::Exec, Connector::Noop];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Connector::Acculynx => "acculynx",
+            Connector::Exec => "exec",
             Connector::Noop => "noop",
         }
     }
@@ -44,8 +50,20 @@ impl Connector {
             [Resource::JOBS, Resource::CONTACTS, Resource::ESTIMATES, Resource::USERS, Resource::MILESTONE_HISTORY];
         match self {
             Connector::Acculynx => Some(&ACCULYNX),
-            Connector::Noop => Some(&[]),
+            // A program decides what it brings.
+            Connector::Exec | Connector::Noop => Some(&[]),
         }
+    }
+
+    /// The name under which a connector's one bookmark stands that speaks of all its resources.
+    pub fn shared_bookmark(self) -> Option<Resource> {
+        (self == Connector::Exec).then_some(Resource::SINGER_STATE)
+    }
+
+    /// Whether an import may be run again at once though nobody knows how far it came. Nothing is known
+    /// of what a program does besides.
+    pub fn imports_idempotently(self) -> bool {
+        self != Connector::Exec
     }
 
     /// The resources a schedule imports when its file names none.
@@ -53,7 +71,7 @@ impl Connector {
         static ACCULYNX: [Resource; 2] = [Resource::JOBS, Resource::CONTACTS];
         match self {
             Connector::Acculynx => &ACCULYNX,
-            Connector::Noop => &[],
+            Connector::Exec | Connector::Noop => &[],
         }
     }
 }
@@ -74,7 +92,7 @@ impl FromStr for Connector {
 
 /// A connector's name that this program does not know; the message lists those it does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown connector \"{0}\"; there are: acculynx, noop")]
+#[error("unknown connector \"{0}\"; there are: acculynx, exec, noop")]
 pub struct UnknownConnector(pub String);
 
 /// A tenant's name, checked: 1–64 of `a-z 0-9 . _ -`, starting with a letter or digit,
@@ -229,6 +247,35 @@ pub struct Connection {
     /// `/webhooks/acculynx/TENANT/TOKEN`. Without it, it is only asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_token: Option<SecretRef>,
+    /// The program that `exec` runs and its arguments, each an item of its own: no shell reads them. The program is an
+    /// absolute path, or a name on the server's PATH, and one that `COMMAND_CENTER_EXEC_ALLOW` lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// What the program reads from its configuration file, a private JSON file. It is passed as `--config FILE`, or
+    /// where `command` says `{{config}}`. Secrets in it are references, at any depth.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub config: Map<String, Value>,
+    /// A Singer catalog, passed in the same way as `--catalog FILE` or for `{{catalog}}`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub catalog: Map<String, Value>,
+    /// Further environment variables for the program, besides those that it always gets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    /// What the program writes on its standard output; `auto` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// The program is ended when it has written nothing at all for this many seconds; 300 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400), example = 300)]
+    pub idle_timeout_sec: Option<u32>,
+    /// The most that the program may write on its standard output, in MiB; 512 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 102_400), example = 512)]
+    pub max_output_mb: Option<u32>,
+    /// The longest line that the program may write, in KiB; 4096 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536), example = 4096)]
+    pub max_line_kb: Option<u32>,
 }
 
 /// One tenant's schedule, as its YAML file and an API body have it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::git::ref_name;
 use super::values::{
-    any_url, count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent, seconds,
-    socket_address, web_url, words,
+    any_url, count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent,
+    program_list, seconds, socket_address, web_url, words,
 };
 use super::{AuthMode, Settings};
 use crate::adapters::connectors::Secret;
@@ -162,6 +162,16 @@ pub static KEYS: &[Key] = &[
         |s, text| dir(text).map(|v| s.secrets_dir = Some(v)),
         |s| s.secrets_dir.as_deref().map(shown).unwrap_or_default(),
     ),
+    Key::new(
+        "exec_allow",
+        "exec-allow",
+        "COMMAND_CENTER_EXEC_ALLOW",
+        "PROGRAMS",
+        "Programs that exec schedules may run, as a comma list of absolute paths and names on the PATH",
+        |s, text| program_list(text).map(|v| s.exec_allow = v),
+        |s| list(&s.exec_allow),
+    )
+    .of_list(),
     Key::new(
         "git",
         "git",

@@ -112,6 +112,22 @@ pub(super) fn origin_list(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
+/// Programs by absolute path or plain name: a relative path would mean another program elsewhere.
+pub(super) fn program_list(text: &str) -> Result<Vec<String>, String> {
+    let plain = |word: &str| !word.contains(['/', '\\', ':']) && !word.starts_with('.');
+    words(text)
+        .map(|word| {
+            let good = std::path::Path::new(word).is_absolute() || plain(word);
+            good.then(|| word.to_owned()).ok_or_else(|| {
+                format!(
+                    "\"{word}\" is neither an absolute path nor a name; \
+                     allowed are entries like /opt/taps/bin/tap-example and tap-example"
+                )
+            })
+        })
+        .collect()
+}
+
 /// An address to send requests to, without a slash at its end.
 pub(super) fn web_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -163,6 +179,10 @@ mod tests {
         assert_eq!(list(&peer_list("10.0.0.7, 10.1.0.0/16,::1").unwrap()), "10.0.0.7/32,10.1.0.0/16,::1/128");
         assert!(peer_list("").unwrap().is_empty());
         assert!(peer_list("10.0.0.0/33").unwrap_err().contains("10.0.0.0/33"));
+        assert_eq!(program_list("/opt/taps/tap-a, tap-b,").unwrap(), ["/opt/taps/tap-a", "tap-b"]);
+        for bad in ["./tap", "taps/tap", "..", "a:b"] {
+            assert!(program_list(bad).unwrap_err().contains(bad), "{bad}");
+        }
         assert_eq!(host_list("Ops.Example.com,[::1]:8000,a:80").unwrap(), ["ops.example.com", "[::1]:8000", "a:80"]);
         for bad in ["*", "http://x", "a b", "u@h", "a/b", "h?x"] {
             assert!(host_list(bad).is_err(), "{bad}");

@@ -1,4 +1,4 @@
-//! Imported records read back and deleted. They are written page by page: see `Store::write_page`.
+//! Imported records read back and deleted. They are written page by page: see `Store::write_pages`.
 
 use super::StoreFuture;
 use crate::core::audit::Draft;
@@ -62,8 +62,8 @@ pub trait RecordStore {
     fn records(&self, query: RecordQuery) -> StoreFuture<'_, RecordPage>;
     /// Per resource, in order of their names; those with a bookmark and no records too.
     fn record_counts(&self, id: ScheduleId, resource: Option<Resource>) -> StoreFuture<'_, Vec<ResourceCount>>;
-    /// Takes a schedule's records away at once, or those of one resource, with their bookmarks; from then
-    /// on nobody sees them. `purge_records` gives their space back.
+    /// Takes a schedule's records away at once, or those of one resource, with their bookmarks and one that
+    /// speaks of all resources; from then on nobody sees them. `purge_records` gives their space back.
     fn delete_records(
         &self,
         id: ScheduleId,

@@ -257,8 +257,8 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Completion, "record a run's end", move |work| runs::complete(work, &completion))
     }
 
-    fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats> {
-        self.writer.submit(Lane::Completion, "store imported records", move |work| write::page(work, &id, &page, now))
+    fn write_pages(&self, id: ScheduleId, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
+        self.writer.submit(Lane::Completion, "store imported records", move |work| write::pages(work, &id, &pages, now))
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -11,9 +11,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::Clock;
+use crate::adapters::connectors::exec::Programs;
 use crate::adapters::source::Source;
 use crate::core::model::{Connector, ScheduleId};
 use crate::sandbox::{BASE_PATH, SandboxOptions};
+use crate::settings::Settings;
 
 /// How often a restarted program tries for its address while its predecessor lets go of it.
 const RETRIES: u32 = 50;
@@ -49,6 +51,22 @@ fn bind_error(addr: SocketAddr, error: &io::Error) -> anyhow::Error {
         io::ErrorKind::AddrNotAvailable => anyhow!("{addr} is no address of this machine; {remedy}"),
         _ => anyhow!("cannot listen on {addr}: {error}; {remedy}"),
     }
+}
+
+/// The programs that `exec` may run. One that is not there is no reason not to start.
+pub(super) fn programs(settings: &Settings) -> Programs {
+    let programs = Programs::new(&settings.exec_allow, std::env::var_os("PATH").unwrap_or_default());
+    for name in programs.missing() {
+        tracing::warn!(component = "exec", "COMMAND_CENTER_EXEC_ALLOW lists {name}, which is not a program here");
+    }
+    programs
+}
+
+/// Where programs' runs have their directories: beside the database, whose lock keeps other servers away.
+pub(super) fn exec_folder(database: &Path) -> PathBuf {
+    let mut folder = database.as_os_str().to_owned();
+    folder.push(".exec");
+    folder.into()
 }
 
 /// Makes the data directory and tries to write in it.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::cadence;
-use super::connection::{connection, keys_of};
+use super::connection::{connection, exec, keys_of};
 use super::finding::{Finding, Mark, Path, nearest, shown};
 use super::moment::{Written, moment};
 use super::running::{Life, Whole};
@@ -128,6 +128,7 @@ struct Seen {
     pause_reason: Option<Mark>,
     pause_until: Option<Mark>,
     moment: Option<Written>,
+    connection: Option<Mark>,
     paused_is_bad: bool,
     /// An unknown key that most likely is a misspelt cadence.
     near_cadence: bool,
@@ -171,7 +172,10 @@ impl Checker {
                 let text = self.text(node, &path);
                 self.seen.moment = text.map(|text| Written { text: text.to_owned(), at: node.at });
             }
-            "connection" => self.connection(entry, &path, spec),
+            "connection" => {
+                self.seen.connection = Some(entry.at);
+                self.connection(entry, &path, spec);
+            }
             "resources" => spec.resources = self.resources(node, &path),
             "labels" => spec.labels = self.labels(node, &path),
             _ if self.run_rule(entry, &path, spec) => {}
@@ -208,6 +212,10 @@ impl Checker {
             (spec.pause_reason, spec.pause_until) = (None, None);
             self.unused(self.seen.pause_reason, "unused-pause-reason", "pause_reason");
             self.unused(self.seen.pause_until, "unused-pause-until", "pause_until");
+        }
+        if self.connector == Connector::Exec {
+            let at = self.seen.connection.unwrap_or(Mark::NONE);
+            exec::agree(self, spec.connection.as_ref(), at);
         }
         if spec.resources.is_empty() {
             spec.resources = self.connector.default_resources().to_vec();

@@ -3,6 +3,7 @@
 
 mod acculynx;
 mod address;
+pub(super) mod exec;
 mod secret;
 
 use super::check::Checker;
@@ -11,10 +12,18 @@ use super::tree::Entry;
 use crate::core::model::{Connection, Connector};
 
 /// Every key of a connection, and the connectors that take it.
-const KEYS: [(&str, &[Connector]); 3] = [
+const KEYS: &[(&str, &[Connector])] = &[
     ("base_url", &[Connector::Acculynx]),
     ("api_key", &[Connector::Acculynx]),
     ("webhook_token", &[Connector::Acculynx]),
+    ("command", &[Connector::Exec]),
+    ("config", &[Connector::Exec]),
+    ("catalog", &[Connector::Exec]),
+    ("env", &[Connector::Exec]),
+    ("protocol", &[Connector::Exec]),
+    ("idle_timeout_sec", &[Connector::Exec]),
+    ("max_output_mb", &[Connector::Exec]),
+    ("max_line_kb", &[Connector::Exec]),
 ];
 
 /// Whether some connector takes this key.
@@ -40,6 +49,7 @@ pub(super) fn connection(
         if own.contains(&entry.key.as_ref()) {
             match connector {
                 Connector::Acculynx => acculynx::entry(checker, entry, &path, &mut connection),
+                Connector::Exec => exec::entry(checker, entry, &path, &mut connection),
                 Connector::Noop => {}
             }
         } else if let Some((_, takers)) = KEYS.iter().find(|(key, _)| *key == entry.key) {

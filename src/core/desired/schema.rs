@@ -1,5 +1,7 @@
 //! The published JSON Schema of a schedule's file: from the type, plus the rules between fields.
 
+mod exec;
+
 use serde_json::{Map, Value, json};
 
 use crate::core::model::ScheduleSpec;
@@ -135,6 +137,7 @@ fn common() -> Value {
                 "webhook_token",
                 json!({ "examples": [{ "env": "CC_SECRET_PEAKPRO_WEBHOOK" }, { "file": "peakpro-webhook" }] }),
             );
+            exec::keys(connection);
             connection.values_mut().for_each(allow_null);
         }
         if let Some(fields) = at(root, &["properties"]) {

@@ -28,6 +28,10 @@ impl Resource {
     pub const ESTIMATES: Resource = Resource(Name::Known("estimates"));
     pub const USERS: Resource = Resource(Name::Known("users"));
     pub const MILESTONE_HISTORY: Resource = Resource(Name::Known("milestone_history"));
+    /// The state that a Singer tap leaves for its next run.
+    pub const SINGER_STATE: Resource = Resource(Name::Known("singer-state"));
+    /// For what has no name that could be one.
+    pub const UNNAMED: Resource = Resource(Name::Known("unnamed"));
 
     pub const PATTERN: &'static str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 

@@ -227,8 +227,8 @@ impl Store for MemoryStore {
         self.write("record a run's end", move |tables| Ok(tables.complete(completion)))
     }
 
-    fn write_page(&self, id: ScheduleId, page: Page, now: Millis) -> StoreFuture<'_, ImportStats> {
-        self.write("store imported records", move |tables| tables.page(&id, page, now))
+    fn write_pages(&self, id: ScheduleId, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
+        self.write("store imported records", move |tables| tables.pages(&id, pages, now))
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {

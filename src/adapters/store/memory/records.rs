@@ -21,10 +21,19 @@ pub struct Kept {
 pub type Records = BTreeMap<(ScheduleId, Resource, String), Kept>;
 
 impl Tables {
-    pub fn page(&mut self, id: &ScheduleId, page: Page, now: Millis) -> StoreResult<ImportStats> {
-        if page.records.iter().any(|record| Some(&record.key) == self.refused_record.as_ref()) {
+    pub fn pages(&mut self, id: &ScheduleId, pages: Vec<Page>, now: Millis) -> StoreResult<ImportStats> {
+        let mut records = pages.iter().flat_map(|page| &page.records);
+        if records.any(|record| Some(&record.key) == self.refused_record.as_ref()) {
             return Err(failed("store imported records", "refused"));
         }
+        let mut stats = ImportStats::default();
+        for page in pages {
+            stats += self.page(id, page, now);
+        }
+        Ok(stats)
+    }
+
+    fn page(&mut self, id: &ScheduleId, page: Page, now: Millis) -> ImportStats {
         let mut stats = ImportStats::default();
         for record in page.records {
             let payload = record.payload.to_string();
@@ -47,7 +56,7 @@ impl Tables {
         if let Some(bookmark) = page.bookmark {
             self.bookmarks.insert((id.clone(), page.resource), bookmark);
         }
-        Ok(stats)
+        stats
     }
 
     fn record_page(&self, query: &RecordQuery) -> RecordPage {
@@ -120,7 +129,8 @@ impl RecordStore for MemoryStore {
         self.write("delete records", move |tables| {
             let stays = |of: &ScheduleId, name: &Resource| *of != id || resource.as_ref().is_some_and(|it| it != name);
             tables.records.retain(|(of, name, _), _| stays(of, name));
-            tables.bookmarks.retain(|(of, name), _| stays(of, name));
+            let shared = id.connector.shared_bookmark();
+            tables.bookmarks.retain(|(of, name), _| stays(of, name) && (*of != id || shared.as_ref() != Some(name)));
             Ok(tables.append(vec![draft], now))
         })
     }

@@ -127,7 +127,11 @@ fn counts(connection: &Connection, id: &ScheduleId, resource: Option<&Resource>)
 fn delete(work: &mut Work<'_>, id: &ScheduleId, resource: Option<&Resource>) -> Result<()> {
     let (connector, tenant) = (id.connector.as_str(), id.tenant.as_str());
     if let Some(resource) = resource {
-        return delete_resource(work, connector, tenant, resource.as_str());
+        delete_resource(work, connector, tenant, resource.as_str())?;
+        return match id.connector.shared_bookmark() {
+            Some(shared) => delete_bookmark(work, connector, tenant, shared.as_str()),
+            None => Ok(()),
+        };
     }
     let mut last = String::new();
     loop {
@@ -150,11 +154,12 @@ fn delete_resource(work: &mut Work<'_>, connector: &str, tenant: &str, resource:
          ON CONFLICT (connector, tenant, resource) DO UPDATE SET epoch = epoch + 1, done = 0, reached = NULL",
         (connector, tenant, resource),
     )?;
-    work.execute(
-        "DELETE FROM bookmarks WHERE connector = ?1 AND tenant = ?2 AND resource = ?3",
-        (connector, tenant, resource),
-    )?;
-    Ok(())
+    delete_bookmark(work, connector, tenant, resource)
+}
+
+fn delete_bookmark(work: &mut Work<'_>, connector: &str, tenant: &str, resource: &str) -> Result<()> {
+    let key = (connector, tenant, resource);
+    work.execute("DELETE FROM bookmarks WHERE connector = ?1 AND tenant = ?2 AND resource = ?3", key).map(|_| ())
 }
 
 /// The epoch in which a resource's records are written.

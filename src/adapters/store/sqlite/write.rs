@@ -150,7 +150,15 @@ pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[(i64, u64)]) -> Result<(
 /// How coarse `last_seen_ms` is: a sweep that finds everything unchanged need not rewrite it all.
 const LAST_SEEN_GRAIN_MS: Millis = 3_600_000;
 
-pub(super) fn page(work: &mut Work<'_>, id: &ScheduleId, page: &Page, now: Millis) -> Result<ImportStats> {
+pub(super) fn pages(work: &mut Work<'_>, id: &ScheduleId, pages: &[Page], now: Millis) -> Result<ImportStats> {
+    let mut stats = ImportStats::default();
+    for page in pages {
+        stats += write_page(work, id, page, now)?;
+    }
+    Ok(stats)
+}
+
+fn write_page(work: &mut Work<'_>, id: &ScheduleId, page: &Page, now: Millis) -> Result<ImportStats> {
     let mut stats = ImportStats::default();
     let epoch = records::epoch(work, id, page.resource.as_str())?;
     for record in &page.records {

@@ -36,6 +36,7 @@ mod sink;
 mod start;
 mod state;
 mod timers;
+mod webhooks;
 mod windows;
 
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub use records::RecordsWanted;
 pub use rollback::{DirectoryRollback, Rollback};
 pub use runs::{Backfill, RunNow};
 pub use timers::DueBatch;
+pub use webhooks::{NotTaken, Taken};
 
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::Connectors;
@@ -97,6 +99,7 @@ pub struct App {
     windows: Mutex<windows::State>,
     git: git::GitWork,
     runs: runs::RunTable,
+    webhooks: webhooks::Webhooks,
     deletions: records::Deletions,
     brakes: Mutex<Vec<Brake>>,
     promises: promises::Promises,

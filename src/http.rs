@@ -49,6 +49,8 @@ mod bulk;
 
 mod analytics;
 
+mod webhooks;
+
 mod system;
 
 mod schemas;
@@ -94,6 +96,7 @@ fn routes() -> Vec<Route> {
     all.extend(forecast::routes());
     all.extend(bulk::routes());
     all.extend(analytics::routes());
+    all.extend(webhooks::routes());
     all.extend(system::routes());
     all.extend(schemas::routes());
     all.extend(docs::routes());

@@ -8,6 +8,7 @@ mod backfill;
 mod context;
 mod failing;
 mod flight;
+mod told;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -72,6 +72,7 @@ impl App {
             windows: Mutex::default(),
             git: super::git::GitWork::default(),
             brakes: Mutex::new(Vec::new()),
+            webhooks: super::webhooks::Webhooks::default(),
             promises: super::promises::Promises::default(),
             pass_wanted: Notify::new(),
             started: now,
@@ -95,6 +96,7 @@ impl App {
         }
         self.first_pass(scan).await?;
         self.close_interrupted_runs().await?;
+        self.resume_webhooks().await?;
         self.ready.store(true, Ordering::Release);
         memory::give_back();
         Ok(())
@@ -179,7 +181,8 @@ impl App {
             let wanted = glance.is_some_and(|glance| !glance.paused) || run.trigger == Trigger::RunNow;
             // What a program had done when it was cut off nobody knows: only a schedule that asks for it repeats it.
             let unasked = if run.id.connector.imports_idempotently() { INTERRUPTIONS } else { 0 };
-            if wanted && attempts <= policy.retries.max(unasked) {
+            // What events told of waits in the store, and gets a run of its own.
+            if wanted && run.trigger.is_of_the_whole() && attempts <= policy.retries.max(unasked) {
                 again.insert(run.id, attempts);
             }
         }
@@ -200,7 +203,7 @@ impl App {
             .complete(Completion {
                 run: run.run,
                 started: run.started,
-                row: self.fleet().get(run.id.connector, run.id.tenant.as_str()).map_or(0, |glance| glance.row),
+                row: self.row_told_of(&run.id, run.trigger),
                 ended: now,
                 state: RunState::Interrupted,
                 ok: false,

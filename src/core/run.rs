@@ -39,6 +39,11 @@ impl Trigger {
         }
     }
 
+    /// Whether its end is the schedule's last run: one that reads a few records says nothing of the whole.
+    pub fn is_of_the_whole(self) -> bool {
+        self != Trigger::Webhook
+    }
+
     pub fn named(text: &str) -> Option<Trigger> {
         Trigger::ALL.into_iter().find(|trigger| trigger.as_str() == text)
     }

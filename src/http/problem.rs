@@ -330,13 +330,18 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// A path as it may be repeated: what lies below the webhooks is a secret, or was meant to be one.
+fn shown(uri: &axum::http::Uri) -> &str {
+    if uri.path().starts_with(super::webhooks::FOLDER) { "this path below /webhooks/" } else { uri.path() }
+}
+
 /// No route has this path.
 pub async fn unknown_path(uri: axum::http::Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "unknown-path",
         "There is no such path",
-        format!("Nothing is served at {}; /openapi.json lists every path", uri.path()),
+        format!("Nothing is served at {}; /openapi.json lists every path", shown(&uri)),
     )
 }
 
@@ -346,7 +351,7 @@ pub async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) ->
         StatusCode::METHOD_NOT_ALLOWED,
         "unknown-method",
         "The path does not take this method",
-        format!("{} does not take {method}; the Allow header lists what it takes", uri.path()),
+        format!("{} does not take {method}; the Allow header lists what it takes", shown(&uri)),
     )
 }
 

@@ -33,6 +33,7 @@ const FEATURES: &[&str] = &[
     "history",
     "rollback",
     "analytics",
+    "webhooks_in",
     "idempotency",
     "etags",
     "metrics",

@@ -44,6 +44,9 @@ impl Janitor {
             }
             self.give_space_back().await;
             self.forget_runs().await;
+            if let Err(error) = self.app.prune_webhooks().await {
+                tracing::warn!(component = "webhooks", %error, "could not forget old events");
+            }
             if stopping {
                 return;
             }

@@ -66,6 +66,7 @@ pub struct Metrics {
     runs: IntCounterVec,
     slots_skipped: IntCounterVec,
     persisted: IntCounterVec,
+    webhook_events: IntCounterVec,
     analytics_queries: IntCounter,
     request_duration: HistogramVec,
     fire_lateness: Histogram,
@@ -119,6 +120,11 @@ impl Metrics {
                 "Durable commits",
                 &["operation"],
             )?,
+            webhook_events: make.counters(
+                "command_center_webhook_events_total",
+                "Events that sources sent",
+                &["connector", "outcome"],
+            )?,
             analytics_queries: make.counter("command_center_analytics_queries_total", "Analytics queries answered")?,
             request_duration: make.histograms(
                 "command_center_api_request_duration_seconds",
@@ -171,6 +177,9 @@ impl Metrics {
         self.access_refused.get_metric_with_label_values(&["missing_role"])?;
         self.slots_skipped.get_metric_with_label_values(&["overlap"])?;
         self.persisted.get_metric_with_label_values(&["apply"])?;
+        for outcome in ["accepted", "duplicate", "ignored", "refused", "failed"] {
+            self.webhook_events.get_metric_with_label_values(&["acculynx", outcome])?;
+        }
         for connector in Connector::ALL {
             self.import_duration.get_metric_with_label_values(&[connector.as_str()])?;
             for outcome in ["ok", "failed"] {
@@ -228,6 +237,11 @@ impl Metrics {
     /// A refused request; `reason` is one of a few fixed words.
     pub fn access_refused(&self, reason: &str) {
         self.access_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// An event of a source; `outcome` is one of a few fixed words.
+    pub fn webhook_event(&self, outcome: &str) {
+        self.webhook_events.with_label_values(&["acculynx", outcome]).inc();
     }
 
     pub fn fire_lateness(&self, seconds: f64) {

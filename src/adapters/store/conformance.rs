@@ -51,7 +51,7 @@ macro_rules! store_conformance {
                 counts_add_up;
             runs: one_slot_is_granted_once different_slots_are_all_granted one_batch_grants_a_slot_once
                 a_timer_moves_only_from_where_it_stands a_lift_is_told_of_once
-                overlap_is_decided_from_the_runs_that_are_not_done
+                overlap_is_decided_from_the_runs_that_are_not_done a_run_for_events_keeps_no_slot_back
                 a_run_between_two_attempts_makes_way_and_is_found_again
                 a_claim_moves_its_timer_unless_an_edit_came_between
                 a_claims_entries_come_only_with_its_grant terms_rise_with_each_opening

@@ -69,6 +69,9 @@ impl App {
             stats: progress.stats,
         };
         let failures = self.record_end(job, &end, &verdict, progress, seconds).await;
+        if job.trigger == Trigger::Webhook {
+            self.settle_told(&job.id, job.run, end.ok).await;
+        }
         self.pause_if_failing(&job.id, &policy, failures, &end.message).await;
         Some(end)
     }
@@ -253,6 +256,9 @@ impl App {
     }
 
     async fn import(&self, job: &Job, cancel: &CancellationToken) -> ImportOutcome {
+        if job.trigger == Trigger::Webhook {
+            return self.import_told(job, cancel).await;
+        }
         match self.import_context(job, cancel).await {
             Ok(context) => self.connectors.get(job.id.connector).import(context).await,
             Err(error) => ImportOutcome { stats: ImportStats::default(), error: Some(error), log: None },
@@ -272,7 +278,7 @@ impl App {
         let completion = Completion {
             run: job.run,
             started: progress.began,
-            row: self.fleet().get(job.id.connector, job.id.tenant.as_str()).map_or(0, |glance| glance.row),
+            row: self.row_told_of(&job.id, job.trigger),
             ended: self.clock.now(),
             state: verdict.state,
             ok: end.ok,

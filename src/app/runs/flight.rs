@@ -29,7 +29,9 @@ impl App {
         if line.flights.is_empty() || alongside {
             self.take_off(line, Waiting { job, end: end.clone() });
         } else {
-            line.flights.iter().for_each(|flight| flight.give_way.cancel());
+            if job.trigger.is_of_the_whole() {
+                line.flights.iter().for_each(|flight| flight.give_way.cancel());
+            }
             // Slots of the past wait until nothing of the present does.
             let waits = |other: &Waiting| other.job.trigger == Trigger::Backfill && job.trigger != Trigger::Backfill;
             let at = line.waiting.iter().position(waits).unwrap_or(line.waiting.len());

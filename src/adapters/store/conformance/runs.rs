@@ -232,3 +232,17 @@ pub async fn a_run_between_two_attempts_makes_way_and_is_found_again(site: &impl
     let cancelled = Completion { state: RunState::Cancelled, ..ended(cancelled, row, false) };
     assert_eq!(store.complete(cancelled).await.unwrap(), 1, "a wanted end is no failure");
 }
+
+pub async fn a_run_for_events_keeps_no_slot_back(site: &impl Site) {
+    let store = site.open();
+    add(&store, "noop/a", None).await;
+    let told = Claim { trigger: Trigger::Webhook, overlap: None, ..claim("noop/a", NOW) };
+    let granted = store.claim(vec![told.clone()], NOW).await.unwrap().remove(0).run().unwrap();
+    assert!(!granted.is_queued);
+    let slot = Claim { overlap: Some(Overlap::Skip), ..claim("noop/a", NOW + 1) };
+    let granted = store.claim(vec![slot], NOW).await.unwrap().remove(0).run();
+    assert!(granted.is_some_and(|run| run.is_queued), "it waits the moment that takes");
+    let later = Claim { nominal: NOW + 2, ..told };
+    assert!(store.claim(vec![later], NOW).await.unwrap().remove(0).run().is_some_and(|run| run.is_queued));
+    store.close();
+}

@@ -35,7 +35,7 @@ impl Tables {
         let open = self.runs.values().filter(|run| run.id == claim.id && run.ended.is_none());
         let open: Vec<(RunState, Trigger)> =
             open.map(|run| (run.state, run.trigger)).filter(|(state, _)| *state != RunState::Waiting).collect();
-        let heeded = || open.iter().filter(|(_, trigger)| *trigger != Trigger::Backfill);
+        let heeded = || open.iter().filter(|(_, trigger)| !matches!(trigger, Trigger::Backfill | Trigger::Webhook));
         let (any, busy) = (!open.is_empty(), heeded().next().is_some());
         let lined_up = heeded().any(|(state, _)| *state == RunState::Queued);
         let queued = match claim.overlap {

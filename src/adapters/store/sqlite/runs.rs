@@ -39,7 +39,8 @@ fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> 
 /// A schedule's runs that are not done, without those between two attempts, which give way.
 struct Open {
     any: i64,
-    /// Those that a slot has to heed: slots of the past, run on request, line up behind it.
+    /// Those that a slot has to heed: not slots of the past, run on request, which line up behind it, nor
+    /// the reading of a few records, which is soon over.
     busy: i64,
     /// Of these, the ones that have not begun.
     queued: i64,
@@ -47,8 +48,8 @@ struct Open {
 
 fn open_of(work: &mut Work<'_>, schedule: &str) -> Result<Open> {
     let open = work.row(
-        "SELECT count(*), count(*) FILTER (WHERE trigger <> 'backfill'),
-                count(*) FILTER (WHERE trigger <> 'backfill' AND state = 'queued')
+        "SELECT count(*), count(*) FILTER (WHERE trigger NOT IN ('backfill', 'webhook')),
+                count(*) FILTER (WHERE trigger NOT IN ('backfill', 'webhook') AND state = 'queued')
          FROM runs WHERE schedule = ?1 AND ended_ms IS NULL AND state <> 'waiting'",
         [schedule],
         |row| Ok(Open { any: row.get(0)?, busy: row.get(1)?, queued: row.get(2)? }),

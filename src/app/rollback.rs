@@ -195,31 +195,36 @@ impl App {
         if to < begins {
             return Err(outside(format!("lies before history begins, at {}", iso(begins))));
         }
-        left.extend(self.changed_defaults(to).await?);
+        left.extend(self.changed_beside(to).await?);
         let files: Vec<Value> = items.iter().map(named).collect();
         let canonical = serde_json_canonicalizer::to_vec(&files).unwrap_or_default();
         Ok(RollbackPlan { items, left, digest: Digest::of(&canonical).to_hex() })
     }
 
-    /// Files of defaults that have changed since: history holds schedules only.
-    async fn changed_defaults(&self, to: Millis) -> Result<Vec<LeftFile>, AppError> {
-        let operation = Some(operation::DEFAULTS_CHANGED.to_owned());
-        let since = Some(to.saturating_add(1));
-        let entries =
-            self.store.audit_page(AuditQuery { operation, since, limit: 1000, ..AuditQuery::default() }).await?;
-        let mut files = BTreeMap::new();
-        for entry in entries {
-            if let Some(file) = entry.view().metadata["file"].as_str() {
-                files.entry(file.to_owned()).or_insert(entry.seq);
+    /// Files of defaults and of windows that have changed since: history holds schedules only.
+    async fn changed_beside(&self, to: Millis) -> Result<Vec<LeftFile>, AppError> {
+        let mut left = Vec::new();
+        for (operation, what) in
+            [(operation::DEFAULTS_CHANGED, "its defaults have"), (operation::WINDOW_CHANGED, "it has")]
+        {
+            let operation = Some(operation.to_owned());
+            let since = Some(to.saturating_add(1));
+            let entries =
+                self.store.audit_page(AuditQuery { operation, since, limit: 1000, ..AuditQuery::default() }).await?;
+            let mut files = BTreeMap::new();
+            for entry in entries {
+                if let Some(file) = entry.view().metadata["file"].as_str() {
+                    files.entry(file.to_owned()).or_insert(entry.seq);
+                }
             }
+            left.extend(files.into_iter().map(|(file, seq)| LeftFile {
+                connector: String::new(),
+                tenant: String::new(),
+                reason: format!("{what} changed since (audit entry {seq}), and history holds schedules only"),
+                file,
+            }));
         }
-        let left = |(file, seq): (String, i64)| LeftFile {
-            connector: String::new(),
-            tenant: String::new(),
-            reason: format!("its defaults have changed since (audit entry {seq}), and history holds schedules only"),
-            file,
-        };
-        Ok(files.into_iter().map(left).collect())
+        Ok(left)
     }
 
     /// Files that are not what their rows say: broken, or gone for now.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::apply::{diff_value, draft, new_action_id};
-use super::blocking::blocking;
+use super::blocking::{blocking, rest};
 use super::error::AppError;
 use super::origins::Origin;
 use super::pass::SECOND_SCAN_MS;
@@ -20,6 +21,7 @@ use crate::core::desired::{Diagnostic, parse_window, window_file, window_name};
 use crate::core::fleet::{Fleet, Slot};
 use crate::core::model::{Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::FieldChange;
+use crate::core::run::Trigger;
 use crate::core::timing::iso;
 use crate::core::windows::{Open, Window, WindowSpec, Windows};
 
@@ -222,6 +224,35 @@ impl App {
         drop(fleet);
         self.ring_for(earliest);
         Ok(())
+    }
+
+    /// Waits until no window keeps a run of this schedule from starting; run-now needs not wait. With
+    /// `false` the run was stopped before, or the program stops.
+    pub(super) async fn outlast_windows(&self, id: &ScheduleId, trigger: Trigger, stop: &CancellationToken) -> bool {
+        while let Some(end) = self.window_over(id, self.clock.now()).filter(|_| trigger != Trigger::RunNow) {
+            // Looked at again every second: the clock may step, and the window may be taken away.
+            let nap = self.clock.nap_until(end);
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return false,
+                () = stop.cancelled() => return false,
+                () = rest(nap) => {}
+            }
+        }
+        true
+    }
+
+    /// When the windows end that keep this schedule from starting at `now`.
+    fn window_over(&self, id: &ScheduleId, now: Millis) -> Option<Millis> {
+        let windows = self.windows();
+        if windows.is_empty() {
+            return None;
+        }
+        let chosen = {
+            let fleet = self.fleet();
+            fleet.get(id.connector, id.tenant.as_str()).map(|glance| fleet.chosen(glance.slot)).unwrap_or_default()
+        };
+        windows.wait_at(now, id.connector, &chosen).map(|open| open.end)
     }
 
     /// What `GET /ops/windows` and `windows list` show.

@@ -13,7 +13,7 @@ pub use warn::warnings;
 
 use crate::core::model::{Connector, Millis, ScheduleId, ScheduleSpec};
 use crate::core::policy::{CatchUp, RunPolicy};
-use crate::core::timing::{Rhythm, RhythmCache, jitter_ms};
+use crate::core::timing::{ON_TIME_MS, Rhythm, RhythmCache, jitter_ms};
 use crate::core::windows::{Chosen, Windows};
 
 const MINUTE: Millis = 60_000;
@@ -56,10 +56,34 @@ struct Lane {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Alike {
     shift_minutes: Millis,
+    /// Its slots begin with the minute.
+    is_even: bool,
     lane: usize,
     span: (Millis, Millis),
-    catch_up: CatchUp,
+    after_windows: AfterWindows,
+}
+
+/// What a schedule's rules start at the end of a window of the slots that lay in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct AfterWindows {
+    /// Older slots are not made up for.
+    reach_ms: Millis,
     most: u32,
+    /// A slot at the very end of the window stands for them too.
+    folds: bool,
+}
+
+impl AfterWindows {
+    fn of(policy: &RunPolicy) -> Self {
+        let sec = |sec: Option<u32>| sec.map_or(Millis::MAX, |sec| Millis::from(sec) * 1000);
+        let reach_ms = match policy.catch_up {
+            CatchUp::None => ON_TIME_MS,
+            CatchUp::Latest | CatchUp::All => sec(policy.catch_up_window_sec).max(ON_TIME_MS),
+        };
+        let most = if policy.catch_up == CatchUp::All { policy.catch_up_max } else { 1 };
+        let folds = policy.catch_up != CatchUp::All;
+        AfterWindows { reach_ms: reach_ms.min(sec(policy.start_deadline_sec)), most, folds }
+    }
 }
 
 impl Forecast {
@@ -98,17 +122,19 @@ impl Forecast {
                 let (from, until) = (self.from, self.until());
                 if let Some(lane) = self.lanes.get_mut(lane) {
                     lane.add_interval(&rhythm, Millis::from(sec.max(1)), from, (begin, end), until);
-                    lane.add_bursts(&rhythm.bounded(Some(begin), Some(end - 1)), &policy, from, 1);
+                    let bounded = rhythm.bounded(Some(begin), Some(end - 1));
+                    lane.add_bursts(&bounded, 0, AfterWindows::of(&policy), from, 1);
                 }
             }
             (None, Some(expression)) => {
                 let zone = spec.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
+                let shift_ms = jitter_ms(id, policy.jitter_sec);
                 let alike = Alike {
-                    shift_minutes: jitter_ms(id, policy.jitter_sec) / MINUTE,
+                    shift_minutes: shift_ms / MINUTE,
+                    is_even: shift_ms % MINUTE == 0,
                     lane,
                     span: (begin, end),
-                    catch_up: policy.catch_up,
-                    most: policy.catch_up_max,
+                    after_windows: AfterWindows::of(&policy),
                 };
                 *self.alike.entry((expression.clone(), zone)).or_default().entry(alike).or_default() += 1;
             }
@@ -209,25 +235,20 @@ impl Lane {
         for slot in slots.iter().map(|slot| slot + shift).filter(|slot| (alike.span.0..alike.span.1).contains(slot)) {
             count_at(&mut self.base, slot, from, count);
         }
-        let policy = RunPolicy { catch_up: alike.catch_up, catch_up_max: alike.most, ..RunPolicy::default() };
         let moved = rhythm.clone().bounded(Some(alike.span.0 - shift), Some(alike.span.1 - 1 - shift));
-        self.add_bursts_of(&moved, shift, &policy, from, count);
+        let folds = alike.after_windows.folds && alike.is_even;
+        self.add_bursts(&moved, shift, AfterWindows { folds, ..alike.after_windows }, from, count);
     }
 
-    fn add_bursts(&mut self, rhythm: &Rhythm, policy: &RunPolicy, from: Millis, count: u32) {
-        self.add_bursts_of(rhythm, 0, policy, from, count);
-    }
-
-    /// What a window kept back starts at its end, by the catch-up rule.
-    fn add_bursts_of(&mut self, rhythm: &Rhythm, shift: Millis, policy: &RunPolicy, from: Millis, count: u32) {
-        let most = match policy.catch_up {
-            CatchUp::None => return,
-            CatchUp::Latest => 1,
-            CatchUp::All => policy.catch_up_max,
-        };
+    /// What a window kept back starts at its end, by the rules; every slot comes later by `shift`.
+    fn add_bursts(&mut self, rhythm: &Rhythm, shift: Millis, rules: AfterWindows, from: Millis, count: u32) {
         for (begin, end) in &self.stretches {
-            let slots = std::iter::successors(rhythm.next_after(begin - shift - 1), |slot| rhythm.next_after(*slot));
-            let kept = slots.take_while(|slot| slot + shift < *end).take(most as usize).count();
+            if rules.folds && rhythm.next_after(end - shift - 1) == Some(end - shift) {
+                continue;
+            }
+            let first = end.saturating_sub(rules.reach_ms).max(*begin);
+            let slots = std::iter::successors(rhythm.next_after(first - shift - 1), |slot| rhythm.next_after(*slot));
+            let kept = slots.take_while(|slot| slot + shift < *end).take(rules.most as usize).count();
             count_at(&mut self.bursts, *end, from, count.saturating_mul(u32::try_from(kept).unwrap_or(0)));
         }
     }

@@ -9,7 +9,7 @@ mod queue;
 mod rhythm;
 
 pub use backoff::retry_after_ms;
-pub use catch_up::{DueSlot, Turn, turn};
+pub use catch_up::{DueSlot, ON_TIME_MS, Turn, turn};
 pub use moment::{iso, parse_time, seconds};
 pub use queue::DueQueue;
 pub use rhythm::{BadRhythm, Rhythm, RhythmCache, jitter_ms};

@@ -93,6 +93,9 @@ impl App {
             {
                 return Some(verdict);
             }
+            if !self.outlast_windows(&job.id, job.trigger, &flight.cancel).await {
+                return self.stopped(flight);
+            }
             let room = tokio::select! {
                 biased;
                 () = flight.cancel.cancelled() => return self.stopped(flight),

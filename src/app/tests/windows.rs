@@ -1,6 +1,7 @@
 //! Maintenance windows: nothing starts in one, and at its end the catch-up rule decides.
 
 use super::*;
+use crate::app::Backfill;
 use crate::core::audit::operation;
 use crate::core::timing::iso;
 
@@ -219,4 +220,30 @@ async fn a_diff_tells_of_windows() {
     let files = std::collections::BTreeMap::from_iter(files.into_iter().take(1));
     let answer = world.app.diff(Some(files)).await.unwrap();
     assert_eq!((answer.ok, answer.windows[0].action.as_str()), (true, "delete"));
+}
+
+#[tokio::test]
+async fn what_is_lined_up_waits_too() {
+    let world = World::new(&[("noop/a", "cron: 0 * * * *\n")]).await;
+    world.put("windows/night.yaml", NIGHT);
+    world.pass().await;
+    world.clock.advance(TO_NIGHT + HOUR);
+    let caller = Caller { source: Origin::Ui, actor: "zoe".into() };
+    let asked = Backfill { from: START, to: START + 2 * HOUR, dry_run: false };
+    let id = "noop/a".parse().unwrap();
+    let answer = world.app.backfill(&id, asked, &caller).await.unwrap();
+    assert_eq!(answer.slots.len(), 3);
+    let ended = async || {
+        let database = rusqlite::Connection::open(world.folder.path().join("data/store.db")).unwrap();
+        database
+            .query_row("SELECT count(*) FROM runs WHERE ended_ms IS NOT NULL", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ended().await, 0, "claimed, and kept back");
+    world.clock.advance(HOUR);
+    while world.app.runs.count().0 > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(ended().await, 3);
 }

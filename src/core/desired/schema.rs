@@ -78,7 +78,7 @@ pub fn window_schema() -> Value {
             extend(fields, "cron", json!({ "pattern": CRON }));
             extend(fields, "reason", json!({ "type": "string", "pattern": r"\S" }));
             extend(fields, "timezone", json!({ "type": "string" }));
-            extend(fields, "connectors", json!({ "minItems": 1 }));
+            extend(fields, "connectors", json!({ "minItems": 1, "examples": [["acculynx"]] }));
             extend(fields, "labels", json!({ "minProperties": 1, "examples": [{ "region": "west" }] }));
             extend(fields, "enabled", json!({ "examples": [false] }));
         }

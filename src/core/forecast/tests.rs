@@ -37,7 +37,11 @@ fn by_slots(all: &[(ScheduleId, ScheduleSpec)], windows: &Windows, minutes: usiz
         for slot in slots.take_while(|slot| *slot < until) {
             match stretches.iter().find(|(begin, end)| (*begin..*end).contains(&slot)) {
                 Some((_, end)) => drop(owed.insert(*end, 1)),
-                None => count_at(&mut load, slot, FROM, 1),
+                None => {
+                    // One at the very end of a window stands for those within it.
+                    owed.remove(&slot);
+                    count_at(&mut load, slot, FROM, 1);
+                }
             }
         }
         for end in owed.keys() {
@@ -154,10 +158,12 @@ fn next_starts_are_shown_as_windows_will_have_them() {
         };
         fires(&id("a"), &spec(value), &windows, now, 3).into_iter().map(shown).collect()
     };
-    assert_eq!(check(json!({"cron": "0 * * * *"})), ["01:00", "04:00 night for 03:00 and 1", "04:00"]);
-    assert_eq!(check(json!({"cron": "0 * * * *", "catch_up": "none"})), ["01:00", "04:00", "05:00"]);
-    let all = check(json!({"cron": "0 * * * *", "catch_up": "all"}));
-    assert_eq!(all, ["01:00", "04:00 night for 02:00 and 0", "04:00 night for 03:00 and 0"]);
+    assert_eq!(check(json!({"cron": "0 * * * *"})), ["01:00", "04:00", "05:00"], "04:00 stands for all of them");
+    assert_eq!(check(json!({"cron": "30 * * * *"})), ["01:30", "04:00 night for 03:30 and 1", "04:30"]);
+    assert_eq!(check(json!({"cron": "30 * * * *", "catch_up": "none"})), ["01:30", "04:30", "05:30"]);
+    assert_eq!(check(json!({"cron": "30 * * * *", "start_deadline_sec": 900})), ["01:30", "04:30", "05:30"]);
+    let all = check(json!({"cron": "30 * * * *", "catch_up": "all"}));
+    assert_eq!(all, ["01:30", "04:00 night for 02:30 and 0", "04:00 night for 03:30 and 0"]);
     assert_eq!(check(json!({"cron": "0 * * * *", "paused": true})), [""; 0]);
     assert_eq!(check(json!({"cron": "0 * * * *", "end_at": "2027-01-16T01:30:00Z"})), ["01:00"]);
 }

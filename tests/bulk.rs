@@ -130,7 +130,10 @@ async fn the_command_line_shows_the_plan_before_the_deed() {
     assert!(server.read(&noop_file("ash")).starts_with("interval_sec: 7 # ours\n"));
     server.cli(&["schedule", "set", "cedar", "--connector", "noop", "--preset", "nightly"]).expect(0);
     assert!(server.read(&noop_file("cedar")).contains("jitter_sec: 3600"), "{}", server.read(&noop_file("cedar")));
+    let ran = server.cli(&["schedule", "run-now", "--connector", "noop", "--yes", "--output", "json"]).expect(0).json();
+    assert_eq!(ran["runs"].as_array().map(Vec::len), Some(3), "{ran}");
+    server.until("it ran", "birch", |status| !status["last_run"].is_null()).await;
     server.cli(&["schedule", "presets"]).expect(0).says("nightly").says("interval_sec=900");
-    server.cli(&["schedule", "pause"]).expect(2).says("no schedule is named");
+    server.cli(&["schedule", "pause"]).expect(2);
     server.cli(&["schedule", "pause", "--label", "region=north", "--yes"]).expect(1).says("No schedule is chosen");
 }

@@ -2,7 +2,10 @@
 //! its digest; on the files it is all or nothing.
 
 mod files;
+mod runs;
 mod undo;
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -37,6 +40,8 @@ pub enum Deed {
     /// An RFC 7396 patch on each file as written.
     Set(Map<String, Value>),
     Delete,
+    /// Imports at once; no file changes.
+    RunNow,
 }
 
 impl Deed {
@@ -46,17 +51,20 @@ impl Deed {
             Deed::Resume => "resume",
             Deed::Set(_) => "set",
             Deed::Delete => "delete",
+            Deed::RunNow => "run-now",
         }
     }
 
-    fn edit(&self, reason: Option<&String>) -> Edit {
+    /// The edit of each file; `None` where no file changes.
+    fn edit(&self, reason: Option<&String>) -> Option<Edit> {
         let reason = reason.cloned();
-        match self {
+        Some(match self {
             Deed::Pause { until } => Edit::Pause { reason, until: until.clone() },
             Deed::Resume => Edit::Resume { reason },
             Deed::Set(patch) => Edit::Merge(patch.clone()),
             Deed::Delete => Edit::Delete,
-        }
+            Deed::RunNow => return None,
+        })
     }
 }
 
@@ -111,33 +119,39 @@ pub(super) fn refusal(id: &ScheduleId, detail: impl ToString) -> BulkRefusal {
 impl App {
     /// Does the same to many schedules: shows the plan, or carries it out. On the files it is all or nothing,
     /// but for those that an editor saves at the same moment; these are named in `failed`.
-    pub async fn bulk(&self, bulk: Bulk) -> Result<BulkAnswer, AppError> {
+    pub async fn bulk(self: &Arc<Self>, bulk: Bulk) -> Result<BulkAnswer, AppError> {
         let Bulk { deed, select, terms } = bulk;
+        let order = |ids: &[ScheduleId], refused| Order {
+            action: deed.name(),
+            about: select.told(),
+            terms: &terms,
+            selected: ids.len(),
+            refused,
+            partial: false,
+            notes: Vec::new(),
+        };
+        let Some(edit) = deed.edit(terms.reason.as_ref()) else {
+            let (ids, refused) = self.selected(&select).await?;
+            return self.run_many(order(&ids, refused), ids).await;
+        };
         self.wait_for_git().await?;
         // Alone: no order of locks to keep, and no file is looked at while half of them are changed.
         let _alone = self.gate.write().await;
         let (ids, refused) = self.selected(&select).await?;
+        let mut order = order(&ids, refused);
+        // Those of a pause or a resume say so themselves.
+        if matches!(edit, Edit::Merge(_) | Edit::Delete) {
+            order.notes.extend(terms.reason.clone().map(|reason| ("reason", reason.into())));
+        }
         let mutation = |id: ScheduleId| Mutation {
             id,
-            edit: deed.edit(terms.reason.as_ref()),
+            edit: edit.clone(),
             caller: terms.caller.clone(),
             may_change_connection: terms.may_change_connection,
             if_match: None,
             notes: Vec::new(),
         };
-        let mutations: Vec<Mutation> = ids.into_iter().map(mutation).collect();
-        let written = matches!(deed, Deed::Pause { .. } | Deed::Resume);
-        let reason = terms.reason.clone().filter(|_| !written).map(|reason| ("reason", reason.into()));
-        let order = Order {
-            action: deed.name(),
-            about: select.told(),
-            terms: &terms,
-            selected: mutations.len(),
-            refused,
-            partial: false,
-            notes: reason.into_iter().collect(),
-        };
-        self.edit_many(order, mutations).await
+        self.edit_many(order, ids.into_iter().map(mutation).collect()).await
     }
 
     /// The schedules that a choice means, in order, and what it names that is not there.

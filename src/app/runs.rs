@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(super) use asked::Asking;
 pub use asked::RunNow;
 pub use backfill::Backfill;
 

@@ -77,12 +77,11 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 impl Choice {
     /// One tenant that is named is changed as ever; everything else is a plan first.
-    pub fn of(self, tenants: &[String]) -> Result<Chosen, CliError> {
+    pub fn of(self, mut names: Vec<Named>) -> Result<Chosen, CliError> {
         let Choice { connector, labels, state, from_file, all, word } = self;
-        let mut names = tenants.to_vec();
         let listed = from_file.as_deref().map(list).transpose()?;
         names.extend(listed.iter().flatten().cloned());
-        let names = names.iter().map(|name| name_of(name, connector)).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<ScheduleId> = names.into_iter().map(|name| whose(name, connector)).collect();
         let is_choice = listed.is_some() || !labels.is_empty() || state.is_some() || all;
         if let ([id], false, false, None) = (names.as_slice(), is_choice, word.dry_run, &word.confirm) {
             return Ok(Chosen::One(Target::of(id)));
@@ -110,23 +109,28 @@ impl Choice {
     }
 }
 
-fn name_of(text: &str, connector: Option<Connector>) -> Result<ScheduleId, CliError> {
-    let bad = |why: String| CliError::usage(why, "a tenant is named like peakpro, or with its connector: noop/peakpro");
-    match text.parse().map_err(bad)? {
-        Named::Schedule(id) => Ok(id),
-        Named::Tenant(tenant) => Ok(ScheduleId::new(connector.unwrap_or(Connector::Acculynx), tenant)),
+/// A name as it stands on the command line or in a list.
+pub(super) fn name(text: &str) -> Result<Named, CliError> {
+    let hint = "a tenant is named like peakpro, or with its connector: noop/peakpro";
+    text.parse().map_err(|why: String| CliError::usage(why, hint))
+}
+
+fn whose(name: Named, connector: Option<Connector>) -> ScheduleId {
+    match name {
+        Named::Schedule(id) => id,
+        Named::Tenant(tenant) => ScheduleId::new(connector.unwrap_or(Connector::Acculynx), tenant),
     }
 }
 
 /// Names, one a line; blank lines and comments count for nothing.
-fn list(path: &Path) -> Result<Vec<String>, CliError> {
+fn list(path: &Path) -> Result<Vec<Named>, CliError> {
     let text = if path == Path::new("-") {
         read_stdin()?
     } else {
         std::fs::read_to_string(path).map_err(CliError::read(path))?
     };
-    let names = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).map(name).collect()
 }
 
 impl Many {
@@ -160,7 +164,7 @@ async fn plan_and_do(path: &str, body: Value, word: &Word, global: &Global) -> R
             json!({ "dry_run": false, "digest": plan.digest })
         }
     };
-    let spinner = out::spinner("changing files");
+    let spinner = out::spinner("carrying it out");
     let done = apply::ask_by_digest(with(consent), show_done, global).await;
     spinner.finish_and_clear();
     match done {

@@ -14,6 +14,7 @@ use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs, runs};
 use crate::adapters::clock::Clock;
 use crate::app::views::{MutationAnswer, OriginView, RunNowAnswer, ScheduleStatus, ScheduleView};
 use crate::core::model::{MAX_MOMENT, Millis};
+use crate::core::selection::Named;
 use crate::core::timing::iso;
 
 /// What can be done to schedules.
@@ -68,11 +69,16 @@ pub(super) enum ScheduleCommand {
   command-center schedule resume --state paused --connector noop --yes")]
     Resume(ReasonArgs),
     /// Import at once, also while paused; exits 1 when the import fails.
-    #[command(after_help = "Example:\n  command-center schedule run-now peakpro --wait 60")]
+    #[command(after_help = "Examples:
+  command-center schedule run-now peakpro --wait 60
+  command-center schedule run-now --state failing --yes")]
     RunNow {
         #[command(flatten)]
-        target: Target,
-        /// Seconds to wait for the import to end; 0 only starts it.
+        whom: Whom,
+        /// Why, for the audit; of many at once.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Seconds to wait for the import to end; 0 only starts it, as many at once always do.
         #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=300))]
         wait: u32,
     },
@@ -105,15 +111,15 @@ pub(super) enum ScheduleCommand {
 #[derive(Debug, Args)]
 pub(super) struct Whom {
     /// The tenant; several, or the options below, choose many.
-    #[arg(value_name = "TENANT")]
-    tenants: Vec<String>,
+    #[arg(value_name = "TENANT", required_unless_present_any = ["labels", "state", "from_file", "all", "connector"])]
+    tenants: Vec<Named>,
     #[command(flatten)]
     choice: Choice,
 }
 
 impl Whom {
     fn chosen(self) -> Result<Chosen, CliError> {
-        self.choice.of(&self.tenants)
+        self.choice.of(self.tenants)
     }
 }
 
@@ -189,7 +195,13 @@ pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Resul
             act("pause", args.whom, body, global).await
         }
         ScheduleCommand::Resume(args) => act("resume", args.whom, reason_body(args.reason), global).await,
-        ScheduleCommand::RunNow { target, wait } => run_now(&target, wait, global).await,
+        ScheduleCommand::RunNow { whom, reason, wait } => match whom.chosen()? {
+            Chosen::One(target) => {
+                without_reason(reason.as_ref())?;
+                run_now(&target, wait, global).await
+            }
+            Chosen::Many(many) => many.act("run-now", reason_body(reason), global).await,
+        },
         ScheduleCommand::Runs(args) => runs::list(args, global).await,
         ScheduleCommand::Run(args) => runs::one(args, global).await,
         ScheduleCommand::Delete { whom, reason, if_match } => match whom.chosen()? {
@@ -229,7 +241,8 @@ async fn set(args: SetArgs, global: &Global) -> Result<Exit, CliError> {
         pairs::body(json.as_deref(), &pairs)
             .map_err(|problem| CliError::usage(problem, "see `command-center schedule set --help`"))?
     };
-    match args.choice.of(&tenants)? {
+    let tenants = tenants.iter().map(|name| bulk::name(name)).collect::<Result<Vec<_>, _>>()?;
+    match args.choice.of(tenants)? {
         Chosen::One(target) => {
             without_reason(args.reason.as_ref())?;
             let request = Request::post(route(target.connector.connector, "schedule"), Value::Object(body))

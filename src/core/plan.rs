@@ -339,6 +339,11 @@ impl Plan {
 
 fn digest_of<'a>(steps: impl Iterator<Item = &'a Step>) -> String {
     let changes: Vec<ChangeView> = steps.map(|step| ChangeView { held: None, ..step.view() }).collect();
+    changes_digest(&changes)
+}
+
+/// The hex SHA-256 over the RFC 8785 form of changes.
+pub fn changes_digest(changes: &[ChangeView]) -> String {
     let canonical = serde_json_canonicalizer::to_vec(&changes).unwrap_or_default();
     Digest::of(&canonical).to_hex()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{RawPathParams, State};
+use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -25,7 +26,7 @@ use crate::core::selection::{Condition, Named, Selection};
 /// What is to be done, to which schedules, and whether to do it.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct BulkRequest {
-    /// pause, resume, set or delete.
+    /// pause, resume, set, delete or run-now.
     pub action: String,
     pub select: SelectRequest,
     /// Only show the plan; the default.
@@ -129,7 +130,8 @@ pub fn routes() -> Vec<Route> {
                 true,
                 json!({"action": "pause", "select": {"labels": {"region": "west"}}, "reason": "storm", "dry_run": false}),
             )
-            .answers::<BulkAnswer>(200, "The plan, or what was done; `ok` is false when some were displaced."),
+            .answers::<BulkAnswer>(200, "The plan, or what was done; `ok` is false when some were displaced.")
+            .answers::<BulkAnswer>(202, "Of run-now: the runs go on."),
         changes(Route::post("/ops/bulk/{action_id}/undo", undo))
             .param(Param {
                 name: "action_id",
@@ -158,7 +160,7 @@ async fn list_presets() -> Json<Presets> {
     Json(Presets { ok: true, presets: presets() })
 }
 
-async fn bulk(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<BulkAnswer>> {
+async fn bulk(State(app): State<Arc<App>>, visit: Visit) -> Answer<(StatusCode, Json<BulkAnswer>)> {
     let mut fields = Fields::of(visit.object(true)?);
     let deed = deed(&mut fields);
     let select = select(&mut fields);
@@ -171,7 +173,9 @@ async fn bulk(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<BulkAnsw
     {
         visit.whole_fleet()?;
     }
-    Ok(Json(app.bulk(Bulk { deed, select, terms }).await?))
+    let answer = app.bulk(Bulk { deed, select, terms }).await?;
+    let goes_on = answer.action == "run-now" && !answer.dry_run;
+    Ok((if goes_on { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(answer)))
 }
 
 async fn undo(State(app): State<Arc<App>>, visit: Visit, params: RawPathParams) -> Answer<Json<BulkAnswer>> {
@@ -240,6 +244,7 @@ fn deed(fields: &mut Fields) -> Option<Deed> {
         "pause" => Some(Deed::Pause { until }),
         "resume" => Some(Deed::Resume),
         "delete" => Some(Deed::Delete),
+        "run-now" => Some(Deed::RunNow),
         "set" => {
             let mut patch = match name.as_deref().map(preset) {
                 None => Map::new(),
@@ -256,7 +261,7 @@ fn deed(fields: &mut Fields) -> Option<Deed> {
             Some(Deed::Set(patch))
         }
         _ => {
-            fields.wrong("action", "is needed: pause, resume, set or delete");
+            fields.wrong("action", "is needed: pause, resume, set, delete or run-now");
             None
         }
     }

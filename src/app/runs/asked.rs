@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::flight::Stopped;
 use super::{Job, RunEnd, Waiting};
@@ -22,6 +22,21 @@ pub enum RunNow {
     Accepted(RunNowAnswer),
 }
 
+/// Who asks for a run, in which action, and what the audit says of it besides.
+pub(in crate::app) struct Asking {
+    pub caller: Caller,
+    pub action_id: String,
+    pub notes: Map<String, Value>,
+}
+
+/// A run that was asked for.
+pub(in crate::app) struct Begun {
+    pub run: i64,
+    /// Of its audit entries.
+    pub seqs: Vec<i64>,
+    end: tokio::sync::watch::Receiver<Option<RunEnd>>,
+}
+
 impl App {
     /// Runs a schedule now, also while it is paused. While a run is in flight one more is lined up;
     /// later calls join that one. Waits for the result as long as `wait`.
@@ -31,31 +46,47 @@ impl App {
         caller: &Caller,
         wait: Duration,
     ) -> Result<RunNow, AppError> {
-        let lane = self.lanes.enter(id).await;
-        let glance = self.fleet().get(id.connector, id.tenant.as_str());
-        let slot = glance.ok_or_else(|| AppError::NotFound(id.clone()))?.slot;
-        self.check_not_braked(id)?;
-        self.metrics.local_action(id.tenant.as_str(), "run-now");
-        let action_id = new_action_id();
-        let (run, seqs, mut end) = if let Some((run, end)) = self.lined_up(id) {
-            let detail = json!({"run": run, "joined": true});
-            let entry = draft(Some(id), operation::FORCE_RUN, caller, &action_id, detail);
-            (run, self.store.append(vec![entry], self.clock.now()).await?, end)
-        } else {
-            let (nominal, claimed) = self.claim_now(id, caller, &action_id, Trigger::RunNow, 0).await?;
-            let job = Job::new(id.clone(), Some(slot), claimed.run, nominal, Trigger::RunNow);
-            let end = self.launch(job.queued(claimed.is_queued));
-            (claimed.run, claimed.seqs, end.subscribe())
-        };
-        drop(lane);
+        let asking = Asking { caller: caller.clone(), action_id: new_action_id(), notes: Map::new() };
+        let Begun { run, seqs, mut end } = self.begin_run(id, &asking).await?;
         let ended = if wait.is_zero() {
             None
         } else {
             let ended = tokio::time::timeout(wait, end.wait_for(Option::is_some)).await;
             ended.ok().and_then(Result::ok).and_then(|end| end.clone())
         };
-        let answer = self.run_answer(id, run, action_id, seqs, ended.as_ref()).await?;
+        let answer = self.run_answer(id, run, asking.action_id, seqs, ended.as_ref()).await?;
         Ok(if ended.is_some() { RunNow::Done(answer) } else { RunNow::Accepted(answer) })
+    }
+
+    /// Claims a run that somebody asks for, or joins the one that waits already.
+    pub(in crate::app) async fn begin_run(
+        self: &Arc<Self>,
+        id: &ScheduleId,
+        asking: &Asking,
+    ) -> Result<Begun, AppError> {
+        let _lane = self.lanes.enter(id).await;
+        let glance = self.fleet().get(id.connector, id.tenant.as_str());
+        let slot = glance.ok_or_else(|| AppError::NotFound(id.clone()))?.slot;
+        self.check_not_braked(id)?;
+        self.metrics.local_action(id.tenant.as_str(), "run-now");
+        if let Some((run, end)) = self.lined_up(id) {
+            let mut detail = asking.notes.clone();
+            detail.extend([("run".to_owned(), run.into()), ("joined".to_owned(), true.into())]);
+            let detail = Value::Object(detail);
+            let entry = draft(Some(id), operation::FORCE_RUN, &asking.caller, &asking.action_id, detail);
+            let seqs = self.store.append(vec![entry], self.clock.now()).await?;
+            return Ok(Begun { run, seqs, end });
+        }
+        let (nominal, claimed) = self.claim_now(id, asking, Trigger::RunNow, 0).await?;
+        let job = Job::new(id.clone(), Some(slot), claimed.run, nominal, Trigger::RunNow);
+        let end = self.launch(job.queued(claimed.is_queued)).subscribe();
+        Ok(Begun { run: claimed.run, seqs: claimed.seqs, end })
+    }
+
+    /// Whether a run waits for another of its schedule.
+    pub(in crate::app) fn is_waiting(&self, id: &ScheduleId, run: i64) -> bool {
+        let waits = |waiting: &Waiting| waiting.job.run == run;
+        self.runs.lines().get(id).is_some_and(|line| line.waiting.iter().any(waits))
     }
 
     pub(super) fn check_not_braked(&self, id: &ScheduleId) -> Result<(), AppError> {
@@ -82,8 +113,7 @@ impl App {
         ended: Option<&RunEnd>,
     ) -> Result<RunNowAnswer, AppError> {
         let status = self.status_of(id).await?;
-        let waits = |waiting: &Waiting| waiting.job.run == run;
-        let queued = self.runs.lines().get(id).is_some_and(|line| line.waiting.iter().any(waits));
+        let queued = self.is_waiting(id, run);
         let (state, message) = match ended {
             Some(end) => ("done", end.message.as_str()),
             None if queued => ("queued", "the import begins when the one in flight has ended"),
@@ -105,15 +135,16 @@ impl App {
     pub(in crate::app) async fn claim_now(
         &self,
         id: &ScheduleId,
-        caller: &Caller,
-        action_id: &str,
+        asking: &Asking,
         trigger: Trigger,
         attempts: u32,
     ) -> Result<(Millis, Claimed), AppError> {
         let now = self.clock.now();
+        let Asking { caller, action_id, notes } = asking;
         for nominal in now..now + 50 {
-            let entry = draft(Some(id), operation::FORCE_RUN, caller, action_id, json!({}));
-            let asked = Some(Asked { by: caller.actor.clone(), action_id: action_id.to_owned() });
+            let detail = Value::Object(notes.clone());
+            let entry = draft(Some(id), operation::FORCE_RUN, caller, action_id, detail);
+            let asked = Some(Asked { by: caller.actor.clone(), action_id: action_id.clone() });
             let (id, audit) = (id.clone(), vec![entry]);
             let claim = Claim { id, nominal, trigger, overlap: None, asked, attempts, advance: None, audit };
             if let Some(claimed) = self.store.claim(vec![claim], now).await?.into_iter().find_map(Granted::run) {
@@ -128,8 +159,8 @@ impl App {
     pub(in crate::app) async fn start_again(self: &Arc<Self>, id: &ScheduleId, attempts: u32) {
         let slot = self.fleet().get(id.connector, id.tenant.as_str()).map(|glance| glance.slot);
         let Some(slot) = slot else { return };
-        let caller = command_center();
-        match self.claim_now(id, &caller, &new_action_id(), Trigger::Retry, attempts).await {
+        let asking = Asking { caller: command_center(), action_id: new_action_id(), notes: Map::new() };
+        match self.claim_now(id, &asking, Trigger::Retry, attempts).await {
             Ok((nominal, claimed)) => {
                 let job = Job::new(id.clone(), Some(slot), claimed.run, nominal, Trigger::Retry);
                 self.launch(Job { attempts, ..job.queued(claimed.is_queued) });

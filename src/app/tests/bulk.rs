@@ -264,3 +264,29 @@ async fn single_changes_and_creations_are_undone_too() {
     assert_eq!(world.text("noop/a"), WEST);
     world.nothing_is_promised().await;
 }
+
+#[tokio::test]
+async fn many_run_now_under_one_action_and_what_cannot_is_named() {
+    let world = world().await;
+    let caller = Caller { source: Origin::Ui, actor: "zoe".into() };
+    world.app.pull_brake(Some("acculynx/c".parse().unwrap()), "roof".into(), &caller).await.unwrap();
+    let plan = world.bulk(Deed::RunNow, west(), Consent::DryRun).await.unwrap();
+    assert_eq!((plan.selected, plan.changes[1].action.as_str(), plan.runs.len()), (3, "run-now", 0));
+    let moved = world.bulk(Deed::RunNow, named(&["d"]), Consent::Digest(plan.digest.clone())).await;
+    assert!(matches!(moved, Err(AppError::PlanMoved(_))), "{moved:?}");
+
+    let done = world.bulk(Deed::RunNow, west(), Consent::Digest(plan.digest)).await.unwrap();
+    assert_eq!((done.ok, done.failed.len(), done.failed[0].tenant.as_str()), (false, 1, "c"));
+    assert_eq!(done.runs.iter().map(|run| run.tenant.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let entries = world.app.store.audit_page(AuditQuery { limit: 2, ..AuditQuery::default() }).await.unwrap();
+    for entry in &entries {
+        let view = entry.view();
+        assert_eq!(
+            (view.operation.as_str(), Some(&view.action_id)),
+            ("scheduler.import.force_run", done.action_id.as_ref())
+        );
+        assert_eq!((&view.metadata["bulk"], &view.metadata["reason"]), (&json!(3), &json!("storm")));
+    }
+    let none = world.undo(&done.action_id.unwrap(), false, Consent::Any).await;
+    assert!(matches!(none, Err(AppError::NoAction(_))), "runs are no change of a file: {none:?}");
+}

@@ -1,0 +1,91 @@
+//! Programs run by the real binary: only listed ones, and what a killed server does about them.
+#![cfg(unix)]
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use common::{Options, Server, at, eventually, hold, text};
+use serde_json::{Value, json};
+
+const BASE: &str = "/api/crm/import/exec";
+
+fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("a script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    path
+}
+
+fn schedule(program: &Path, more: &str) -> String {
+    format!("interval_sec: 86400\nconnection: {{ command: [{:?}] }}\n{more}", program.to_str().expect("a plain path"))
+}
+
+async fn run(server: &Server, tenant: &str) -> Value {
+    server.post(&format!("{BASE}/run-now?wait=30")).ops().tenant(tenant).send().await.expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listed_program_runs_and_another_does_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listed = script(folder.path(), "listed", "env >&2; echo '{\"imported\": 4, \"failed\": 1}'");
+    let other = script(folder.path(), "other", "touch $(dirname $0)/ran; echo '{\"imported\": 1}'");
+    let options = Options::default()
+        .file("schedules/exec/good.yaml", &schedule(&listed, ""))
+        .file("schedules/exec/bad.yaml", &schedule(&other, ""))
+        .env("COMMAND_CENTER_EXEC_ALLOW", &format!("{},no-such-program", listed.display()))
+        .env("CC_SECRET_OTHER", "not-for-programs");
+    let server = options.start().await;
+    assert!(server.log("stdout").contains("COMMAND_CENTER_EXEC_ALLOW lists no-such-program"), "{}", server.log_tail());
+
+    let good = run(&server, "good").await;
+    assert_eq!(at(&good, "/result/stats"), &json!({"imported": 4, "updated": 0, "skipped": 0, "failed": 1}), "{good}");
+    let log: String =
+        server.sql().query_row("SELECT log FROM runs WHERE ok", [], |row| row.get(0)).expect("the run's log");
+    assert!(log.contains("COMMAND_CENTER_TENANT=good") && log.contains("COMMAND_CENTER_RUN_ID="), "{log}");
+    assert!(!log.contains("CC_SECRET") && !log.contains("COMMAND_CENTER_DSN"), "{log}");
+
+    let bad = run(&server, "bad").await;
+    assert_eq!(at(&bad, "/ok"), false, "{bad}");
+    let message = text(&bad, "/message");
+    let expected = format!("this server may not run {}: add it to COMMAND_CENTER_EXEC_ALLOW", other.display());
+    assert!(message.starts_with(&expected), "{message}");
+    assert!(!folder.path().join("ran").exists());
+    let class: String =
+        server.sql().query_row("SELECT error_class FROM runs WHERE NOT ok", [], |row| row.get(0)).expect("its class");
+    assert_eq!(class, "configuration");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_a_crash_cut_off_is_tried_again_only_when_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Hangs the first time that a tenant's import runs.
+    let body = "here=$(dirname $0); echo x >> $here/$COMMAND_CENTER_TENANT
+        if [ $(wc -l < $here/$COMMAND_CENTER_TENANT) -eq 1 ]; then sleep 600; fi; echo '{\"imported\": 1}'";
+    let program = script(folder.path(), "slow", body);
+    let options = Options::default()
+        .file("schedules/exec/once.yaml", &schedule(&program, ""))
+        .file("schedules/exec/again.yaml", &schedule(&program, "retries: 1\n"))
+        .env("COMMAND_CENTER_EXEC_ALLOW", program.to_str().expect("a plain path"));
+    let mut server = options.start().await;
+    let count = |tenant: &str| std::fs::read_to_string(folder.path().join(tenant)).unwrap_or_default().lines().count();
+    for tenant in ["once", "again"] {
+        server.post(&format!("{BASE}/run-now?wait=0")).ops().tenant(tenant).send().await.expect(202);
+        eventually("it runs", async || hold(count(tenant) == 1, &count(tenant))).await;
+    }
+    let scratch = server.path("data/command_center.db.exec");
+    let left = || std::fs::read_dir(&scratch).map_or(0, Iterator::count);
+    assert_eq!(left(), 2, "each run has a directory");
+    server.kill9();
+    server.launch().await;
+    eventually("the one is tried again", async || {
+        let status = server.statuses("exec").await.remove("again").unwrap_or_default();
+        hold(at(&status, "/last_status/ok") == true, &status)
+    })
+    .await;
+    assert_eq!((count("again"), count("once")), (2, 1));
+    let once = server.statuses("exec").await.remove("once").unwrap_or_default();
+    assert!(text(&once, "/last_status/message").starts_with("interrupted"), "{once}");
+    assert_eq!(left(), 0, "what the killed server left is cleared away");
+}

@@ -61,7 +61,7 @@ async fn a_listed_program_runs_and_another_does_not() {
 async fn a_run_that_a_crash_cut_off_is_tried_again_only_when_asked_for() {
     let folder = tempfile::tempdir().expect("a folder");
     // Hangs the first time that a tenant's import runs.
-    let body = "here=$(dirname $0); echo x >> $here/$COMMAND_CENTER_TENANT
+    let body = "here=$(dirname $0); echo $$ > $here/$COMMAND_CENTER_TENANT.id; echo x >> $here/$COMMAND_CENTER_TENANT
         if [ $(wc -l < $here/$COMMAND_CENTER_TENANT) -eq 1 ]; then sleep 600; fi; echo '{\"imported\": 1}'";
     let program = script(folder.path(), "slow", body);
     let options = Options::default()
@@ -87,5 +87,13 @@ async fn a_run_that_a_crash_cut_off_is_tried_again_only_when_asked_for() {
     assert_eq!((count("again"), count("once")), (2, 1));
     let once = server.statuses("exec").await.remove("once").unwrap_or_default();
     assert!(text(&once, "/last_status/message").starts_with("interrupted"), "{once}");
+    if cfg!(target_os = "linux") {
+        let id = std::fs::read_to_string(folder.path().join("once.id")).expect("the program's id");
+        eventually("the program that was left behind is gone", async || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
+            hold(stat.is_empty() || stat.contains(") Z "), &stat)
+        })
+        .await;
+    }
     assert_eq!(left(), 0, "what the killed server left is cleared away");
 }

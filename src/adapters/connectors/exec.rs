@@ -40,8 +40,9 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// `folder` is this server's alone: what is in it was left by one that was killed, and goes.
+    /// `folder` is this server's alone: what is or works in it was left by one that was killed, and goes.
     pub fn new(programs: Programs, folder: PathBuf) -> Self {
+        group::end_those_at(&folder);
         files::sweep(&folder);
         Exec { programs, folder }
     }

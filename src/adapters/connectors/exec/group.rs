@@ -8,6 +8,29 @@ pub(super) use unix::Group;
 #[cfg(not(unix))]
 pub(super) use windows::Group;
 
+/// Ends what a killed server's programs still do in `folder`, where every run has a directory of its own.
+/// Elsewhere than on Linux nothing tells whose they are.
+#[cfg(target_os = "linux")]
+pub(super) fn end_those_at(folder: &std::path::Path) {
+    use rustix::process::{Pid, Signal, getpgid, getpgrp, kill_process, kill_process_group};
+
+    let Ok(folder) = std::fs::canonicalize(folder) else { return };
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let id = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let at = std::fs::read_link(entry.path().join("cwd"));
+        let (Some(id), true) = (id, at.is_ok_and(|at| at.starts_with(&folder) && at != folder)) else { continue };
+        tracing::warn!(component = "exec", "ending process {id:?}, which a server that was killed has left");
+        // Gone already is as good.
+        let _ = match getpgid(Some(id)) {
+            Ok(group) if group != getpgrp() => kill_process_group(group, Signal::KILL),
+            _ => kill_process(id, Signal::KILL),
+        };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn end_those_at(_folder: &std::path::Path) {}
+
 #[cfg(unix)]
 mod unix {
     use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};

@@ -35,6 +35,8 @@ pub mod access;
 
 pub mod mask;
 
+pub mod rest;
+
 pub mod history;
 
 pub mod legacy;

@@ -104,7 +104,7 @@ pub fn six_lines(n: usize) -> String {
 pub fn open(fleet: &Fleet) -> Arc<App> {
     let settings = Settings { desired_dir: fleet.desired(), ..Settings::default() };
     let store: SharedStore = Arc::new(SqliteStore::open(&fleet.database()).expect("the store"));
-    let connectors = Connectors { acculynx: Arc::new(Noop), exec: Arc::new(Noop), noop: Arc::new(Noop) };
+    let connectors = Connectors::all(Arc::new(Noop));
     App::new(settings, Clock::System, store, connectors, Arc::new(Metrics::new(1000).expect("metrics")))
 }
 

@@ -15,7 +15,9 @@ pub use crate::core::run::ErrorClass;
 
 pub mod acculynx;
 pub mod exec;
+pub mod http;
 pub mod noop;
+pub mod web;
 
 /// Whether a request to `url` stays on this machine.
 pub fn is_loopback(url: &url::Url) -> bool {
@@ -132,14 +134,21 @@ pub trait Connect: Send + Sync {
 pub struct Connectors {
     pub acculynx: Arc<dyn Connect>,
     pub exec: Arc<dyn Connect>,
+    pub http: Arc<dyn Connect>,
     pub noop: Arc<dyn Connect>,
 }
 
 impl Connectors {
+    /// One in the place of each: for rehearsals and tests.
+    pub fn all(connector: Arc<dyn Connect>) -> Self {
+        Connectors { acculynx: connector.clone(), exec: connector.clone(), http: connector.clone(), noop: connector }
+    }
+
     pub fn get(&self, connector: Connector) -> &dyn Connect {
         match connector {
             Connector::Acculynx => self.acculynx.as_ref(),
             Connector::Exec => self.exec.as_ref(),
+            Connector::Http => self.http.as_ref(),
             Connector::Noop => self.noop.as_ref(),
         }
     }

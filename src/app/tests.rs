@@ -156,7 +156,7 @@ fn put(path: PathBuf, text: &str) {
 async fn open(folder: &tempfile::TempDir, clock: &Clock) -> Arc<App> {
     let settings = Settings { desired_dir: folder.path().join("desired"), ..Settings::default() };
     let store = Arc::new(SqliteStore::open(&folder.path().join("data/store.db")).unwrap());
-    let connectors = Connectors { acculynx: Arc::new(Noop), exec: Arc::new(Noop), noop: Arc::new(Noop) };
+    let connectors = Connectors::all(Arc::new(Noop));
     let metrics = Arc::new(Metrics::new(10).unwrap());
     let app = App::new(settings, clock.clone(), store, connectors, metrics);
     app.bring_up().await.unwrap();

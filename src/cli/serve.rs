@@ -22,6 +22,7 @@ use super::{CliError, Exit, Global, out};
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::acculynx::AccuLynx;
 use crate::adapters::connectors::exec::Exec;
+use crate::adapters::connectors::http::Http;
 use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
 use crate::adapters::source::WatchGuard;
@@ -115,7 +116,8 @@ impl Running {
         let store = Arc::new(SqliteStore::open(&settings.dsn)?);
         let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
         let exec = Arc::new(Exec::new(startup::programs(&settings), startup::exec_folder(&settings.dsn)));
-        let connectors = Connectors { acculynx: Arc::new(AccuLynx::new()?), exec, noop: Arc::new(Noop) };
+        let (acculynx, http) = (Arc::new(AccuLynx::new()?), Arc::new(Http::new()?));
+        let connectors = Connectors { acculynx, exec, http, noop: Arc::new(Noop) };
         let app = App::new(settings, clock, store, connectors, metrics);
         app.check_git().await?;
         let reconciler = Reconciler::new(app.clone());

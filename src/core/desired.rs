@@ -15,6 +15,7 @@ mod merge;
 mod moment;
 mod parse;
 mod render;
+mod resources;
 mod running;
 mod scalar;
 mod schema;

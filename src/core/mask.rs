@@ -6,7 +6,7 @@ use serde_json::Value;
 const MASK: &str = "***";
 
 /// What an identifier ends in that names a secret, without separators and in the singular.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "apikey",
     "accesskey",
     "secretkey",
@@ -19,6 +19,8 @@ const NAMES: [&str; 12] = [
     "token",
     "authorization",
     "credential",
+    "cookie",
+    "bearer",
 ];
 
 /// How keys of well-known services begin.
@@ -150,7 +152,9 @@ fn value_of(name: &str, after: &str) -> Option<usize> {
     if name.eq_ignore_ascii_case("bearer") || name.eq_ignore_ascii_case("basic") {
         let value = after.trim_start_matches(' ');
         let word = value.split_whitespace().next().unwrap_or_default();
-        return (value.len() < after.len() && word.len() >= 8).then(|| after.len() - value.len());
+        if value.len() < after.len() && word.len() >= 8 {
+            return Some(after.len() - value.len());
+        }
     }
     if !is_secret_name(name) {
         return None;

@@ -1,8 +1,10 @@
 //! The nouns: schedules and their names, what a run counted, who asked.
 //! Plain values; every other room speaks in these.
 
+mod connection;
 mod exec;
 mod resource;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,11 +12,15 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::policy::{CatchUp, Overlap};
+pub use connection::{Connection, EnvSecret, FileSecret, SecretRef};
 pub use exec::{EnvValue, IDLE_TIMEOUT_SEC, MAX_LINE_KB, MAX_OUTPUT_MB, Protocol, filled, places};
 pub use resource::{BadResource, Resource};
+pub use rest::{
+    BasicAuth, CursorPaging, HeaderAuth, HttpAuth, HttpBookmark, HttpMethod, HttpPaging, HttpRequest, OauthAuth,
+    OffsetPaging, PagePaging, QueryAuth,
+};
 
 /// Milliseconds since the Unix epoch, UTC. Signed, so that differences are plain arithmetic.
 pub type Millis = i64;
@@ -28,17 +34,20 @@ pub enum Connector {
     Acculynx,
     /// A program on the server's machine: a Singer tap, or anything that counts what it did.
     Exec,
+    /// Any JSON API, as the schedule's file describes it.
+    Http,
     /// Does nothing and succeeds: for rehearsals and benchmarks.
     Noop,
 }
 
 impl Connector {
-    pub const ALL: [Connector; 3] = [Connector::Acculynx, Connector::Exec, Connector::Noop];
+    pub const ALL: [Connector; 4] = [Connector::Acculynx, Connector::Exec, Connector::Http, Connector::Noop];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Connector::Acculynx => "acculynx",
             Connector::Exec => "exec",
+            Connector::Http => "http",
             Connector::Noop => "noop",
         }
     }
@@ -52,6 +61,7 @@ impl Connector {
             Connector::Acculynx => Some(&ACCULYNX),
             // A program decides what it brings.
             Connector::Exec | Connector::Noop => Some(&[]),
+            Connector::Http => None,
         }
     }
 
@@ -71,7 +81,7 @@ impl Connector {
         static ACCULYNX: [Resource; 2] = [Resource::JOBS, Resource::CONTACTS];
         match self {
             Connector::Acculynx => &ACCULYNX,
-            Connector::Exec | Connector::Noop => &[],
+            Connector::Exec | Connector::Http | Connector::Noop => &[],
         }
     }
 }
@@ -92,7 +102,7 @@ impl FromStr for Connector {
 
 /// A connector's name that this program does not know; the message lists those it does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown connector \"{0}\"; there are: acculynx, exec, noop")]
+#[error("unknown connector \"{0}\"; there are: acculynx, exec, http, noop")]
 pub struct UnknownConnector(pub String);
 
 /// A tenant's name, checked: 1–64 of `a-z 0-9 . _ -`, starting with a letter or digit,
@@ -202,80 +212,6 @@ impl FromStr for ScheduleId {
             tenant: tenant.parse().map_err(|e: BadTenant| e.to_string())?,
         })
     }
-}
-
-/// Where a secret is to be found at run time; never the secret itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum SecretRef {
-    /// An environment variable of the server, with the prefix `CC_SECRET_`.
-    Env(EnvSecret),
-    /// A file below `COMMAND_CENTER_SECRETS_DIR`.
-    File(FileSecret),
-}
-
-/// `{ env: CC_SECRET_NAME }`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EnvSecret {
-    /// The variable's name; it starts with `CC_SECRET_`.
-    #[schemars(regex(pattern = "^CC_SECRET_[A-Z0-9_]+$"), example = &"CC_SECRET_PEAKPRO")]
-    pub env: String,
-}
-
-/// `{ file: NAME }`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FileSecret {
-    /// A plain file name below the secrets directory, without a path.
-    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), example = &"peakpro")]
-    pub file: String,
-}
-
-/// How to reach the source. What is left out comes from the connector's defaults in the settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Connection {
-    /// The API's address up to and without the resource, e.g. `https://api.acculynx.com/api/v2`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^https?://"))]
-    pub base_url: Option<String>,
-    /// Where the API key is found; never the key itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_key: Option<SecretRef>,
-    /// Where the secret part of the webhook's address is found, at least 32 characters: AccuLynx tells of changes at
-    /// `/webhooks/acculynx/TENANT/TOKEN`. Without it, it is only asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook_token: Option<SecretRef>,
-    /// The program that `exec` runs and its arguments, each an item of its own: no shell reads them. The program is an
-    /// absolute path, or a name on the server's PATH, and one that `COMMAND_CENTER_EXEC_ALLOW` lists.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub command: Vec<String>,
-    /// What the program reads from its configuration file, a private JSON file. It is passed as `--config FILE`, or
-    /// where `command` says `{{config}}`. Secrets in it are references, at any depth.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub config: Map<String, Value>,
-    /// A Singer catalog, passed in the same way as `--catalog FILE` or for `{{catalog}}`.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub catalog: Map<String, Value>,
-    /// Further environment variables for the program, besides those that it always gets.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, EnvValue>,
-    /// What the program writes on its standard output; `auto` when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<Protocol>,
-    /// The program is ended when it has written nothing at all for this many seconds; 300 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 86_400), example = 300)]
-    pub idle_timeout_sec: Option<u32>,
-    /// The most that the program may write on its standard output, in MiB; 512 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 102_400), example = 512)]
-    pub max_output_mb: Option<u32>,
-    /// The longest line that the program may write, in KiB; 4096 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_536), example = 4096)]
-    pub max_line_kb: Option<u32>,
 }
 
 /// One tenant's schedule, as its YAML file and an API body have it.

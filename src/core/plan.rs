@@ -243,7 +243,7 @@ fn diff_fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<F
         .collect()
 }
 
-/// A spec's fields under dotted names. Secret references and lists are values of their own.
+/// A spec's fields under dotted names, however deep. Secret references and lists are values of their own.
 fn fields(spec: &ScheduleSpec) -> Map<String, Value> {
     let Ok(Value::Object(object)) = serde_json::to_value(spec) else { return Map::new() };
     let mut flat = flat(object);
@@ -255,15 +255,31 @@ fn flat(object: Map<String, Value>) -> Map<String, Value> {
     let mut flat = Map::new();
     for (name, value) in object {
         match value {
-            Value::Object(inner) if name == "connection" || name == "labels" => {
+            Value::Object(inner) if name == "labels" => {
                 flat.extend(inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
             }
+            Value::Object(inner) if name == "connection" => flatten(&name, inner, &mut flat),
             value => {
                 flat.insert(name, value);
             }
         }
     }
     flat
+}
+
+fn flatten(name: &str, object: Map<String, Value>, flat: &mut Map<String, Value>) {
+    for (key, value) in object {
+        let name = format!("{name}.{key}");
+        match value {
+            Value::Object(inner) if !inner.is_empty() && !is_reference(&inner) => flatten(&name, inner, flat),
+            value => drop(flat.insert(name, value)),
+        }
+    }
+}
+
+/// `{ env: NAME }` or `{ file: NAME }`.
+fn is_reference(object: &Map<String, Value>) -> bool {
+    object.len() == 1 && object.keys().all(|key| key == "env" || key == "file")
 }
 
 /// A plan for people and machines: every step, and the digest that names exactly this plan.

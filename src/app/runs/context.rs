@@ -31,7 +31,7 @@ impl App {
             let spec = spec.ok_or_else(|| configuration("the schedule was deleted before its run began".to_owned()))?;
             let reach = match job.id.connector {
                 Connector::Acculynx => secrets::connection(&spec, &job.id, &self.settings.acculynx, &secrets),
-                Connector::Exec | Connector::Noop => Ok(nowhere()),
+                Connector::Exec | Connector::Http | Connector::Noop => Ok(nowhere()),
             };
             (spec, reach.map_err(configuration)?)
         };

@@ -111,7 +111,7 @@ async fn a_row_changed_by_hand_is_found_though_the_first_look_failed() {
     let (platter, stumble) = (Arc::new(Platter::default()), Arc::new(Stumble::default()));
     let store = Arc::new(MemoryStore::open(platter.clone(), stumble.clone()));
     let settings = Settings { desired_dir: folder.path().to_owned(), ..Settings::default() };
-    let connectors = Connectors { acculynx: Arc::new(Noop), exec: Arc::new(Noop), noop: Arc::new(Noop) };
+    let connectors = Connectors::all(Arc::new(Noop));
     let metrics = Arc::new(Metrics::new(10).unwrap());
     let app = App::new(settings, Clock::manual(START), store, connectors, metrics);
     app.bring_up().await.unwrap();

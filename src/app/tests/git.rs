@@ -30,7 +30,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
 async fn open_in_git(folder: &tempfile::TempDir, clock: &Clock, git: GitSettings) -> Arc<App> {
     let settings = Settings { desired_dir: folder.path().join("desired"), git, ..Settings::default() };
     let store = Arc::new(SqliteStore::open(&folder.path().join("data/store.db")).unwrap());
-    let connectors = Connectors { acculynx: Arc::new(Noop), exec: Arc::new(Noop), noop: Arc::new(Noop) };
+    let connectors = Connectors::all(Arc::new(Noop));
     let metrics = Arc::new(Metrics::new(10).unwrap());
     let app = App::new(settings, clock.clone(), store, connectors, metrics);
     app.check_git().await.unwrap();

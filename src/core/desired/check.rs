@@ -7,9 +7,10 @@ use super::cadence;
 use super::connection::{connection, exec, keys_of};
 use super::finding::{Finding, Mark, Path, nearest, shown};
 use super::moment::{Written, moment};
+use super::resources::Named;
 use super::running::{Life, Whole};
 use super::tree::{Entry, Node, Value};
-use crate::core::model::{Connector, MAX_INTERVAL_SEC, Resource, ScheduleId, ScheduleSpec};
+use crate::core::model::{Connector, MAX_INTERVAL_SEC, ScheduleId, ScheduleSpec};
 
 /// A schedule's keys, in the order in which a fresh file has them.
 pub const KEYS: [&str; 23] = [
@@ -62,8 +63,7 @@ pub(super) fn check(id: &ScheduleId, root: &Node<'_>, out: &mut Vec<Finding>) ->
             return spec;
         }
     };
-    let mut checker =
-        Checker { connector: id.connector, seen: Seen::default(), life: Life::default(), out: std::mem::take(out) };
+    let mut checker = Checker::new(id.connector, out);
     for entry in entries {
         checker.field(entry, &mut spec);
     }
@@ -79,7 +79,7 @@ pub(super) fn check_defaults(connector: Connector, root: &Node<'_>, out: &mut Ve
         let finding = Finding::error(root.at, "not-a-mapping", String::new(), message);
         return out.push(finding.hint("begin with e.g. \"interval_sec: 300\""));
     };
-    let mut checker = Checker { connector, seen: Seen::default(), life: Life::default(), out: std::mem::take(out) };
+    let mut checker = Checker::new(connector, out);
     let mut spec = ScheduleSpec::default();
     for entry in entries {
         checker.field(entry, &mut spec);
@@ -135,13 +135,21 @@ struct Seen {
 }
 
 pub(super) struct Checker {
-    connector: Connector,
+    pub connector: Connector,
     seen: Seen,
+    /// The resources that the file names, and where.
+    pub named: Vec<Named>,
     pub life: Life,
     pub out: Vec<Finding>,
 }
 
 impl Checker {
+    /// Goes on with the findings there are already.
+    fn new(connector: Connector, out: &mut Vec<Finding>) -> Self {
+        let (seen, life) = (Seen::default(), Life::default());
+        Checker { connector, seen, named: Vec::new(), life, out: std::mem::take(out) }
+    }
+
     fn field(&mut self, entry: &Entry<'_>, spec: &mut ScheduleSpec) {
         let (node, path) = (&entry.value, Path::ROOT.key(&entry.key));
         match entry.key.as_ref() {
@@ -176,7 +184,7 @@ impl Checker {
                 self.seen.connection = Some(entry.at);
                 self.connection(entry, &path, spec);
             }
-            "resources" => spec.resources = self.resources(node, &path),
+            "resources" => self.named = self.resources(node, &path),
             "labels" => spec.labels = self.labels(node, &path),
             _ if self.run_rule(entry, &path, spec) => {}
             key => {
@@ -217,12 +225,7 @@ impl Checker {
             let at = self.seen.connection.unwrap_or(Mark::NONE);
             exec::agree(self, spec.connection.as_ref(), at);
         }
-        if spec.resources.is_empty() {
-            spec.resources = self.connector.default_resources().to_vec();
-        }
-        if let Some(declared) = self.connector.resources() {
-            spec.resources.sort_by_key(|resource| declared.iter().position(|known| known == resource));
-        }
+        self.agree_on_resources(spec);
     }
 
     /// A key that says more of a pause while there is none.
@@ -328,60 +331,9 @@ impl Checker {
         spec.connection = Some(connection(self, self.connector, entries, path)).filter(|c| *c != Default::default());
     }
 
-    fn not_for_connector(&mut self, at: Mark, path: &Path<'_>, key: &str) {
+    pub fn not_for_connector(&mut self, at: Mark, path: &Path<'_>, key: &str) {
         let message = format!("the {} connector takes no {key}", self.connector);
         self.out.push(Finding::error(at, "not-for-connector", path.pointer(), message).hint(format!("remove {key}")));
-    }
-
-    fn resources(&mut self, node: &Node<'_>, path: &Path<'_>) -> Vec<Resource> {
-        let items = match &node.value {
-            Value::List(items) if !items.is_empty() => items,
-            Value::List(_) => {
-                let finding = Finding::error(node.at, "out-of-range", path.pointer(), "resources is empty");
-                self.out.push(finding.hint("name at least one, or remove the key for the usual ones"));
-                return Vec::new();
-            }
-            _ => {
-                self.mismatch(node, path, "a list", "write e.g. [jobs, contacts]");
-                return Vec::new();
-            }
-        };
-        if self.connector.resources().is_some_and(<[_]>::is_empty) {
-            self.not_for_connector(node.at, path, "resources");
-            return Vec::new();
-        }
-        let mut resources = Vec::with_capacity(items.len().min(8));
-        for (index, item) in items.iter().enumerate() {
-            match resource(self.connector, item) {
-                Some(resource) if resources.contains(&resource) => {}
-                Some(resource) => resources.push(resource),
-                None => self.bad_resource(item, path, index),
-            }
-        }
-        resources
-    }
-
-    fn bad_resource(&mut self, item: &Node<'_>, path: &Path<'_>, index: usize) {
-        let index = index.to_string();
-        let path = path.key(&index);
-        let known = self.connector.resources().unwrap_or_default();
-        let names = || known.iter().map(Resource::as_str);
-        let (message, hint) = match &item.value {
-            Value::Text { text, .. } if known.is_empty() => {
-                let hint = "1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', starting with a letter or digit".to_owned();
-                (format!("\"{}\" is not a resource's name", shown(text)), Some(hint))
-            }
-            Value::Text { text, .. } => {
-                let hint = nearest(text, names()).map(|name| format!("did you mean \"{name}\"?"));
-                (format!("there is no resource \"{}\"", shown(text)), hint)
-            }
-            _ => (format!("a resource is a name, not a {}", kind(item)), None),
-        };
-        let hint = hint.unwrap_or_else(|| match known {
-            [] => "write e.g. orders".to_owned(),
-            _ => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
-        });
-        self.out.push(Finding::error(item.at, "unknown-resource", path.pointer(), message).hint(hint));
     }
 
     fn labels(&mut self, node: &Node<'_>, path: &Path<'_>) -> BTreeMap<String, String> {
@@ -447,14 +399,5 @@ impl Checker {
             Value::Null => self.no_value(node, path),
             _ => self.wrong_type(node, path, wanted, &format!("a {}", kind(node)), Some(hint.to_owned())),
         }
-    }
-}
-
-/// The resource that an item names: one of the connector's, or any where files name their own.
-fn resource(connector: Connector, item: &Node<'_>) -> Option<Resource> {
-    let Value::Text { text, .. } = &item.value else { return None };
-    match connector.resources() {
-        Some(known) => known.iter().find(|resource| resource.as_str() == text).cloned(),
-        None => text.parse().ok(),
     }
 }

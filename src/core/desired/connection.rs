@@ -4,6 +4,8 @@
 mod acculynx;
 mod address;
 pub(super) mod exec;
+mod fields;
+mod http;
 mod secret;
 
 use super::check::Checker;
@@ -13,9 +15,13 @@ use crate::core::model::{Connection, Connector};
 
 /// Every key of a connection, and the connectors that take it.
 const KEYS: &[(&str, &[Connector])] = &[
-    ("base_url", &[Connector::Acculynx]),
+    ("base_url", &[Connector::Acculynx, Connector::Http]),
     ("api_key", &[Connector::Acculynx]),
     ("webhook_token", &[Connector::Acculynx]),
+    ("headers", &[Connector::Http]),
+    ("auth", &[Connector::Http]),
+    ("max_body_mb", &[Connector::Http]),
+    ("requests", &[Connector::Http]),
     ("command", &[Connector::Exec]),
     ("config", &[Connector::Exec]),
     ("catalog", &[Connector::Exec]),
@@ -50,6 +56,7 @@ pub(super) fn connection(
             match connector {
                 Connector::Acculynx => acculynx::entry(checker, entry, &path, &mut connection),
                 Connector::Exec => exec::entry(checker, entry, &path, &mut connection),
+                Connector::Http => http::entry(checker, entry, &path, &mut connection),
                 Connector::Noop => {}
             }
         } else if let Some((_, takers)) = KEYS.iter().find(|(key, _)| *key == entry.key) {

@@ -346,6 +346,7 @@ impl<'d> Origins<'d> {
 
     /// Where an effective value, by its dotted name, comes from.
     pub fn origin(&self, field: &str) -> Origin {
+        let field = merged_name(field);
         let line = |lines: &BTreeMap<String, u32>| lines.get(field).copied().unwrap_or(0);
         match written(&self.own, field) {
             Some(Json::Null) => return Origin::BuiltIn,
@@ -362,6 +363,13 @@ impl<'d> Origins<'d> {
         }
         Origin::BuiltIn
     }
+}
+
+/// The part of a field's name down to which documents merge: an entry of `connection` is replaced whole.
+fn merged_name(field: &str) -> &str {
+    let Some(inner) = field.strip_prefix("connection.") else { return field };
+    let key = inner.split('.').next().unwrap_or(inner);
+    field.get(.."connection.".len() + key.len()).unwrap_or(field)
 }
 
 /// What a document says of a field, by its dotted name.

@@ -115,6 +115,9 @@ fn suggestion(before: &Json, target: &Json) -> String {
                 connection.insert(name.into(), serde_json::json!({ "env": "CC_SECRET_NAME" }));
             }
         }
+        if let Some(auth) = connection.get_mut("auth") {
+            without_literals(auth);
+        }
         if connection.get("base_url").and_then(Json::as_str).is_some_and(|url| url.contains('@')) {
             connection.insert("base_url".into(), serde_json::json!("https://HOST/PATH"));
         }
@@ -127,6 +130,18 @@ fn suggestion(before: &Json, target: &Json) -> String {
         text.push_str(&format!("# remove the key {}\n", render::quoted(key, Quotes::AsNeeded)));
     }
     text
+}
+
+/// Puts a reference where a text stands that may be a secret: all but what only names something.
+fn without_literals(auth: &mut Json) {
+    let Json::Object(map) = auth else { return *auth = serde_json::json!({ "env": "CC_SECRET_NAME" }) };
+    for (key, value) in map.iter_mut().filter(|(_, value)| !value.as_object().is_some_and(render::is_reference)) {
+        match key.as_str() {
+            "name" | "user" | "prefix" | "client_id" | "scope" | "audience" => {}
+            "token_url" if value.as_str().is_some_and(|url| !url.contains('@')) => {}
+            _ => without_literals(value),
+        }
+    }
 }
 
 fn newline(text: &str) -> &'static str {

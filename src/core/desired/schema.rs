@@ -1,6 +1,7 @@
 //! The published JSON Schema of a schedule's file: from the type, plus the rules between fields.
 
 mod exec;
+mod http;
 
 use serde_json::{Map, Value, json};
 
@@ -124,7 +125,7 @@ fn common() -> Value {
                 json!({
                     "maxLength": 2048,
                     "pattern": r"^https?://[^\s/?#@\\]+(/[^\s?#\\]*)?$",
-                    "examples": ["https://api.acculynx.com/api/v2"],
+                    "examples": ["https://api.acculynx.com/api/v2", "https://api.example.com/v1"],
                 }),
             );
             extend(
@@ -138,8 +139,10 @@ fn common() -> Value {
                 json!({ "examples": [{ "env": "CC_SECRET_PEAKPRO_WEBHOOK" }, { "file": "peakpro-webhook" }] }),
             );
             exec::keys(connection);
+            http::connection(connection);
             connection.values_mut().for_each(allow_null);
         }
+        http::refine(root);
         if let Some(fields) = at(root, &["properties"]) {
             refine(fields);
         }

@@ -6,6 +6,7 @@ mod edits;
 mod exec;
 mod fuzz;
 mod hostile;
+mod http;
 mod schema;
 mod values;
 

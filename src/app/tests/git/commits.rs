@@ -195,7 +195,7 @@ async fn without_a_work_tree_the_start_says_what_to_do() {
     std::fs::create_dir_all(folder.path().join("desired")).unwrap();
     let settings = Settings { desired_dir: folder.path().join("desired"), git: commit(), ..Settings::default() };
     let store = Arc::new(SqliteStore::open(&folder.path().join("data/store.db")).unwrap());
-    let connectors = Connectors { acculynx: Arc::new(Noop), exec: Arc::new(Noop), noop: Arc::new(Noop) };
+    let connectors = Connectors::all(Arc::new(Noop));
     let app = App::new(settings, Clock::System, store, connectors, Arc::new(Metrics::new(10).unwrap()));
     let error = app.check_git().await.unwrap_err().to_string();
     assert!(error.contains("not lie in a git work tree") && error.contains("COMMAND_CENTER_GIT"), "{error}");

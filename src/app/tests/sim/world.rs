@@ -131,7 +131,7 @@ impl World {
     pub fn app_over(&self, disk: Arc<dyn Files>, platter: &Arc<Platter>, importer: Arc<Importer>) -> Arc<App> {
         let settings = Settings { guard: self.guard, ..Settings::default() };
         let store = Arc::new(MemoryStore::open(platter.clone(), self.chance.clone()));
-        let connectors = Connectors { acculynx: importer.clone(), exec: importer.clone(), noop: importer };
+        let connectors = Connectors::all(importer);
         App::over(disk, settings, self.clock.clone(), store, connectors, self.metrics.clone())
     }
 

@@ -15,28 +15,34 @@ pub(super) struct Advice {
     pub credentials: &'static str,
 }
 
-/// An address to which paths are added.
+/// An address to which paths are added: without a slash at its end.
 pub(super) fn base_url(checker: &mut Checker, node: &Node<'_>, path: &Path<'_>, advice: &Advice) -> Option<String> {
+    address(checker, node, path, advice).map(|text| text.trim_end_matches('/').to_owned())
+}
+
+/// An address as it is.
+pub(super) fn address(checker: &mut Checker, node: &Node<'_>, path: &Path<'_>, advice: &Advice) -> Option<String> {
     let text = checker.text(node, path)?;
     let example = format!("e.g. {}", advice.example);
     let example = example.as_str();
     let (code, message, hint) = match Url::parse(text) {
-        _ if text.len() > MAX_URL_CHARS => ("bad-url", "base_url is too long", "at most 2048 characters"),
+        _ if text.len() > MAX_URL_CHARS => ("bad-url", "is too long", "at most 2048 characters"),
         _ if text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
-            ("bad-url", "base_url contains a blank", "write blanks as %20, or remove them")
+            ("bad-url", "contains a blank", "write blanks as %20, or remove them")
         }
-        Err(_) => ("bad-url", "base_url is not a URL", example),
+        Err(_) => ("bad-url", "is not a URL", example),
         Ok(url) if !matches!(url.scheme(), "http" | "https") || !has_http_prefix(text) => {
-            ("bad-url", "base_url has to begin with http:// or https://", example)
+            ("bad-url", "has to begin with http:// or https://", example)
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() || authority(text).contains('@') => {
-            ("url-credentials", "base_url carries credentials", advice.credentials)
+            ("url-credentials", "carries credentials", advice.credentials)
         }
         Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-            ("bad-url", "base_url has a query or a fragment", "remove everything from \"?\" or \"#\" on")
+            ("bad-url", "has a query or a fragment", "remove everything from \"?\" or \"#\" on")
         }
-        Ok(_) => return Some(text.trim_end_matches('/').to_owned()),
+        Ok(_) => return Some(text.to_owned()),
     };
+    let message = format!("{} {message}", path.name());
     checker.out.push(Finding::error(node.at, code, path.pointer(), message).hint(hint));
     None
 }

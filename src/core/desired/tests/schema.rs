@@ -202,7 +202,11 @@ fn every_key_has_a_description_and_values_to_choose_from() {
         for (key, field) in schema["properties"].as_object().unwrap() {
             for example in field["examples"].as_array().unwrap() {
                 let paused = matches!(key.as_str(), "pause_reason" | "pause_until");
-                let base = if paused { json!({ "paused": true }) } else { json!({}) };
+                let base = match () {
+                    () if paused => json!({ "paused": true }),
+                    () if schema["required"].is_array() => schema["examples"][0].clone(),
+                    () => json!({}),
+                };
                 let document = merged(&base, json!({ key: example }).as_object().unwrap());
                 assert!(validator.is_valid(&document), "{name}: {document}");
             }

@@ -17,6 +17,7 @@ mod import;
 mod out;
 mod pairs;
 mod records;
+mod running;
 mod runs;
 mod sandbox;
 mod schedule;

@@ -21,6 +21,7 @@ mod browser;
 
 mod request_log;
 
+mod running;
 mod schedule;
 
 mod history;
@@ -84,6 +85,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// document are both made from this list.
 fn routes() -> Vec<Route> {
     let mut all = schedule::routes();
+    all.extend(running::routes());
     all.extend(history::routes());
     all.extend(status::routes());
     all.extend(audit::routes());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::adapters::connectors::{Connectors, noop::Noop};
+use crate::adapters::connectors::{Connect, Connectors, noop::Noop};
 use crate::adapters::store::{AuditQuery, SqliteStore};
 use crate::app::mutate::{Edit, IfMatch, Mutation};
 use crate::core::model::{Caller, Source as Origin};
@@ -26,6 +26,7 @@ mod holding;
 mod mutating;
 mod pauses;
 mod records;
+mod running;
 mod windows;
 
 /// Something that a test lets happen once, at a chosen place.
@@ -56,22 +57,31 @@ struct World {
 
 impl World {
     async fn new(files: &[(&str, &str)]) -> World {
+        World::with(files, Arc::new(Noop)).await
+    }
+
+    /// With a connector of the test's own.
+    async fn with(files: &[(&str, &str)], noop: Arc<dyn Connect>) -> World {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             put(folder.path().join("desired").join(file_of(name)), text);
         }
         std::fs::create_dir_all(folder.path().join("desired/schedules")).unwrap();
         let clock = Clock::manual(START);
-        let app = open(&folder, &clock).await;
+        let app = open_with(&folder, &clock, noop).await;
         World { folder, clock, app }
     }
 
     /// Stops as a kill would, as far as the store goes, and starts again.
     async fn restart(self) -> World {
+        self.restart_with(Arc::new(Noop)).await
+    }
+
+    async fn restart_with(self, noop: Arc<dyn Connect>) -> World {
         self.app.store.close();
         let World { folder, clock, app } = self;
         drop(app);
-        let app = open(&folder, &clock).await;
+        let app = open_with(&folder, &clock, noop).await;
         World { folder, clock, app }
     }
 
@@ -154,6 +164,10 @@ fn put(path: PathBuf, text: &str) {
 }
 
 async fn open(folder: &tempfile::TempDir, clock: &Clock) -> Arc<App> {
+    open_with(folder, clock, Arc::new(Noop)).await
+}
+
+async fn open_with(folder: &tempfile::TempDir, clock: &Clock, noop: Arc<dyn Connect>) -> Arc<App> {
     let settings = Settings { desired_dir: folder.path().join("desired"), ..Settings::default() };
     let store = Arc::new(SqliteStore::open(&folder.path().join("data/store.db")).unwrap());
     let connectors = Connectors::all(Arc::new(Noop));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::bulk::{self, Choice, Chosen, UndoArgs};
 use super::client::{Request, route};
+use super::running::{self, BackfillArgs, CancelArgs};
 use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs, runs};
 use crate::adapters::clock::Clock;
 use crate::app::views::{MutationAnswer, OriginView, RunNowAnswer, ScheduleStatus, ScheduleView};
@@ -86,6 +87,10 @@ pub(super) enum ScheduleCommand {
     Runs(runs::RunsArgs),
     /// One run, with its log.
     Run(runs::RunArgs),
+    /// Stop a run that is in flight; what it imported stays.
+    Cancel(CancelArgs),
+    /// Run slots of the past that have had no run.
+    Backfill(BackfillArgs),
     /// Remove a schedule and its file; its history and audit stay.
     #[command(after_help = "Examples:
   command-center schedule delete peakpro
@@ -204,6 +209,8 @@ pub(super) async fn schedule(command: ScheduleCommand, global: &Global) -> Resul
         },
         ScheduleCommand::Runs(args) => runs::list(args, global).await,
         ScheduleCommand::Run(args) => runs::one(args, global).await,
+        ScheduleCommand::Cancel(args) => running::cancel(args, global).await,
+        ScheduleCommand::Backfill(args) => running::backfill(args, global).await,
         ScheduleCommand::Delete { whom, reason, if_match } => match whom.chosen()? {
             Chosen::One(target) => {
                 without_reason(reason.as_ref())?;

@@ -92,6 +92,16 @@ fn a_good_file_is_understood_and_means_the_same_however_it_is_written() {
 }
 
 #[test]
+fn the_example_in_the_repository_is_good() {
+    let read = spec(include_str!("../../../../examples/schedules/http/shop.yaml"));
+    assert_eq!(read.resources.len(), 2);
+    let page = include_str!("../../../../docs/schedules.md");
+    let section = page.split("the connector `http`\n").nth(1).unwrap();
+    let example = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    spec(example);
+}
+
+#[test]
 fn a_difference_is_told_down_to_the_field() {
     let before = spec(GOOD);
     let after = spec(&GOOD.replace("limit: 100", "limit: 200").replace("CC_SECRET_SHOP", "CC_SECRET_OTHER"));

@@ -170,7 +170,7 @@ async fn open(folder: &tempfile::TempDir, clock: &Clock) -> Arc<App> {
 async fn open_with(folder: &tempfile::TempDir, clock: &Clock, noop: Arc<dyn Connect>) -> Arc<App> {
     let settings = Settings { desired_dir: folder.path().join("desired"), ..Settings::default() };
     let store = Arc::new(SqliteStore::open(&folder.path().join("data/store.db")).unwrap());
-    let connectors = Connectors::all(Arc::new(Noop));
+    let connectors = Connectors { noop, ..Connectors::all(Arc::new(Noop)) };
     let metrics = Arc::new(Metrics::new(10).unwrap());
     let app = App::new(settings, clock.clone(), store, connectors, metrics);
     app.bring_up().await.unwrap();

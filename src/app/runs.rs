@@ -52,6 +52,7 @@ struct Waiting {
 /// A run in flight, as others can reach it.
 struct Flight {
     run: i64,
+    trigger: Trigger,
     end: End,
     /// Fires when the run is to stop.
     cancel: CancellationToken,

@@ -155,7 +155,7 @@ impl App {
             self.note_lateness(slot.nominal);
         }
         if due.overlap == Overlap::Cancel && claimed.is_queued {
-            self.stop_runs(&due.id, "cancelled: the schedule's next slot was due (overlap: cancel)");
+            self.clear_the_way(&due.id, "cancelled: the schedule's next slot was due (overlap: cancel)");
         }
         let trigger = if slot.is_late { Trigger::CatchUp } else { Trigger::Schedule };
         let job = Job::new(due.id.clone(), Some(due.slot), claimed.run, slot.nominal, trigger);

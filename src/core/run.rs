@@ -44,6 +44,12 @@ impl Trigger {
         self != Trigger::Webhook
     }
 
+    /// Whether a slot of the schedule heeds such a run by its rule for overlap. Slots of the past and
+    /// what a source told of make no regular import late or missed.
+    pub fn holds_slots_up(self) -> bool {
+        !matches!(self, Trigger::Backfill | Trigger::Webhook)
+    }
+
     pub fn named(text: &str) -> Option<Trigger> {
         Trigger::ALL.into_iter().find(|trigger| trigger.as_str() == text)
     }

@@ -44,6 +44,7 @@ impl App {
         let Waiting { job, end } = waiting;
         let flight = Arc::new(Flight {
             run: job.run,
+            trigger: job.trigger,
             end,
             cancel: self.runs.cancel.child_token(),
             reason: OnceLock::new(),
@@ -87,10 +88,10 @@ impl App {
         }
     }
 
-    /// Stops every run of a schedule that is in flight; each ends with this reason.
-    pub(in crate::app) fn stop_runs(&self, id: &ScheduleId, reason: &str) {
+    /// Stops the runs of a schedule in flight that hold its slots up; each ends with this reason.
+    pub(in crate::app) fn clear_the_way(&self, id: &ScheduleId, reason: &str) {
         if let Some(line) = self.runs.lines().get(id) {
-            line.flights.iter().for_each(|flight| flight.stop(reason));
+            line.flights.iter().filter(|flight| flight.trigger.holds_slots_up()).for_each(|flight| flight.stop(reason));
         }
     }
 

@@ -202,6 +202,16 @@ pub async fn overlap_is_decided_from_the_runs_that_are_not_done(site: &impl Site
         store.complete(ended(run.run, row, true)).await.unwrap();
     }
     assert_eq!(under(&store, Some(Overlap::Cancel), 9).await.0, "running");
+    for run in store.open_runs().await.unwrap() {
+        store.complete(ended(run.run, row, true)).await.unwrap();
+    }
+    let past = Claim { trigger: Trigger::Backfill, overlap: None, ..claim("noop/a", 10) };
+    store.claim(vec![past], NOW).await.unwrap();
+    assert_eq!(
+        under(&store, skip, 11).await.0,
+        "queued",
+        "a slot of the past holds none up, but goes first once begun"
+    );
 }
 
 pub async fn a_run_between_two_attempts_makes_way_and_is_found_again(site: &impl Site) {

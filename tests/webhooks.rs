@@ -150,6 +150,7 @@ async fn what_is_told_of_is_read_once_and_nothing_else() {
     .await;
     assert_eq!(scene.asked().await - before, 3, "one request a record, whatever was told of it");
     assert_eq!(column(server, "SELECT \"trigger\" || ' ' || state FROM runs"), ["webhook done"], "they share a run");
+    assert!(column(server, "SELECT log FROM runs")[0].contains("told of: 3 records"));
     assert_eq!(tell(server, "1", &jobs[0]).await, (200, "duplicate".into()), "also when it is long done");
     let status = server.statuses("acculynx").await.remove("peak").unwrap_or_default();
     assert!(status["last_run"].is_null(), "the schedule's own runs are another matter: {status}");

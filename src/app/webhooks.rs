@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::App;
 use super::blocking::rest;
 use super::error::AppError;
@@ -83,8 +85,11 @@ impl Webhooks {
 
 impl App {
     /// Takes an event in: it is durable when this returns, and its run follows by itself.
-    pub async fn take_webhook(self: &Arc<Self>, tenant: &str, token: &str, body: &[u8]) -> Result<Taken, NotTaken> {
-        let taken = self.take_event(tenant, token, body).await;
+    pub async fn take_webhook(self: &Arc<Self>, tenant: String, token: String, body: Bytes) -> Result<Taken, NotTaken> {
+        let app = self.clone();
+        // In a task of its own: what is kept has to be worked off, also when the caller hangs up.
+        let task = self.track(async move { app.take_event(&tenant, &token, &body).await });
+        let taken = task.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()));
         self.metrics.webhook_event(match &taken {
             Ok(taken) => taken.as_str(),
             Err(NotTaken::Store(_)) => "failed",
@@ -154,10 +159,10 @@ impl App {
             return;
         }
         let app = self.clone();
-        tokio::spawn(async move {
-            rest(GATHER).await;
-            if app.shutdown.is_cancelled() {
-                return;
+        self.track(async move {
+            tokio::select! {
+                () = app.shutdown.cancelled() => return,
+                () = rest(GATHER) => {}
             }
             if let Err(error) = app.run_told(&id).await {
                 app.webhooks.gathering().remove(&id);
@@ -175,7 +180,18 @@ impl App {
             let rows = waiting.into_iter().map(|event| event.row).collect();
             return Ok(self.store.settle_events(rows, reason, self.clock.now()).await?);
         }
+        if !self.has_untaken_events(id).await? {
+            self.webhooks.gathering().remove(id);
+            return Ok(());
+        }
         self.start_told(id).await
+    }
+
+    /// Whether events wait that no run works off yet.
+    async fn has_untaken_events(&self, id: &ScheduleId) -> Result<bool, AppError> {
+        let waiting = self.store.waiting_events(id.clone(), 2 * EVENTS_A_RUN).await?;
+        let in_work = self.webhooks.in_work();
+        Ok(waiting.iter().any(|event| !in_work.values().flatten().any(|row| *row == event.row)))
     }
 
     /// What a run that begins now is to read: everything told of and not yet read.

@@ -62,10 +62,7 @@ async fn receive(
     Path((tenant, token)): Path<(String, String)>,
     visit: Visit,
 ) -> Answer<Response> {
-    // In a task of its own: what is kept has to be worked off, also when the caller hangs up.
-    let (taker, body) = (app.clone(), visit.0.body.clone());
-    let taken = tokio::spawn(async move { taker.take_webhook(&tenant, &token, &body).await }).await;
-    let taken = match taken.map_err(|_| Problem::internal())? {
+    let taken = match app.take_webhook(tenant, token, visit.0.body.clone()).await {
         Ok(taken) => taken,
         Err(NotTaken::Unknown) => {
             app.note_refusal(peer(&extensions), PATH, "webhook_token");

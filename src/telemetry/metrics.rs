@@ -87,6 +87,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When two families take the same name: a mistake in this file, never in the input.
+    #[expect(clippy::too_many_lines, reason = "a list of families")]
     pub fn new(tenant_limit: usize) -> Result<Metrics> {
         let make = Maker(Registry::new());
         let metrics = Metrics {

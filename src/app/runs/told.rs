@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Job;
-use crate::adapters::connectors::{ImportFailure, ImportOutcome};
+use crate::adapters::connectors::{ImportContext, ImportFailure, ImportOutcome};
 use crate::adapters::store::{Asked, Claim, Granted};
 use crate::app::App;
 use crate::app::apply::new_action_id;
@@ -43,6 +43,14 @@ impl App {
         Err(AppError::Busy { detail, retry_after_sec: 1 })
     }
 
+    /// Does something that the program's end waits for.
+    pub(in crate::app) fn track<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runs.tasks.spawn(work)
+    }
+
     /// Whether a run for events is lined up.
     pub(in crate::app) fn is_told_in_line(&self, id: &ScheduleId) -> bool {
         let lines = self.runs.lines();
@@ -67,8 +75,10 @@ impl App {
         }
         match self.import_context(job, cancel).await {
             Ok(context) => {
-                let context = crate::adapters::connectors::ImportContext { targets, ..context };
-                self.connectors.get(job.id.connector).import(context).await
+                let told = format!("read what webhooks told of: {} records", targets.len());
+                let context = ImportContext { targets, ..context };
+                let outcome = self.connectors.get(job.id.connector).import(context).await;
+                ImportOutcome { log: outcome.log.or(Some(told)), ..outcome }
             }
             Err(error) => nothing(Some(error)),
         }

@@ -9,6 +9,8 @@ pub mod run;
 
 pub mod retention;
 
+pub mod volume;
+
 pub mod desired;
 
 pub mod timing;

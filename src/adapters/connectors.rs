@@ -97,6 +97,10 @@ pub trait RecordSink: Send + Sync {
             Ok(stats)
         })
     }
+    /// Says that a resource was read from end to end, and how many records that brought: what a complete
+    /// reading brings is compared with those before it. For resources with a bookmark; a run without any
+    /// bookmark is taken for one reading of everything.
+    fn swept(&self, _resource: &Resource, _records: u64) {}
 }
 
 /// How an import ended. What was stored before a failure stays and is counted.

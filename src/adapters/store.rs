@@ -29,13 +29,14 @@ pub use many::{Deed, SpecQuery, SpecRow};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
-pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked};
+pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked, VolumeNote};
 pub use sqlite::SqliteStore;
 
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
 use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId, Source};
 use crate::core::row::{Fingerprint, RowSpec};
+use crate::core::volume::ShortImport;
 
 /// What a store can fail at. Cheap to clone: one failed commit answers everyone in its group.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -246,6 +247,7 @@ pub struct LastRun {
     pub ok: Option<bool>,
     pub message: Option<String>,
     pub stats: ImportStats,
+    pub short: Option<ShortImport>,
     pub failures: u32,
 }
 
@@ -256,6 +258,7 @@ impl LastRun {
             ts: crate::core::timing::seconds(self.ended?),
             message: self.message.clone().unwrap_or_default(),
             result: RunResult { stats: self.stats },
+            short_import: self.short.clone(),
         })
     }
 }

@@ -51,6 +51,7 @@ fn view(run: PastRun) -> RunView {
         message: run.message,
         error_class: run.error_class,
         stats: run.stats,
+        short_import: run.short,
         asked_by: run.asked_by,
         action_id: run.action_id,
         log: None,

@@ -345,6 +345,7 @@ fn status(
         next_run_iso: next_due.map(iso),
         next_run_in_sec: next_due.map(|due| u64::try_from((due - now + 999) / 1000).unwrap_or(0)),
         running: glance.is_some_and(|glance| glance.running),
+        short: row.last.short.is_some(),
         last_status: row.last.status(),
         consecutive_failures: row.last.failures,
         file: format!("schedules/{connector}/{}.yaml", row.tenant),

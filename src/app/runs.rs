@@ -9,6 +9,7 @@ mod context;
 mod failing;
 mod flight;
 mod told;
+mod volume;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +26,7 @@ use crate::adapters::store::OpenRun;
 use crate::core::fleet::Slot;
 use crate::core::model::{ImportStats, Millis, Resource, ScheduleId};
 use crate::core::run::{RunLog, RunState, Trigger};
+use crate::core::volume::Reading;
 
 /// Runs in flight and those that wait behind them.
 pub(super) struct RunTable {
@@ -60,6 +62,8 @@ struct Flight {
     reason: OnceLock<String>,
     /// Fires when another run waits: one that is between two attempts ends then.
     give_way: CancellationToken,
+    /// What its last attempt read from end to end.
+    readings: Mutex<Vec<Reading>>,
 }
 
 impl Flight {

@@ -1,5 +1,8 @@
 //! Where an import's records go: bounded pieces of each page to the store, the bookmark with the last.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
@@ -8,6 +11,7 @@ use crate::adapters::clock::Clock;
 use crate::adapters::connectors::{Page, Record, RecordSink, SinkError};
 use crate::adapters::store::SharedStore;
 use crate::core::model::{ImportStats, Resource, ScheduleId};
+use crate::core::volume::Reading;
 
 /// Records in one transaction, so that no claim waits long behind an import's pages.
 const PIECE_RECORDS: usize = 500;
@@ -25,12 +29,26 @@ pub(super) struct StoreSink {
     deletions: Deletions,
     /// Deletions there had been when the run began.
     deleted_before: u64,
+    /// Resources that were read from end to end, by what they brought.
+    swept: Mutex<Vec<Reading>>,
+    /// A bookmark was there or was written: what came is only what is new.
+    is_incremental: AtomicBool,
 }
 
 impl StoreSink {
     pub fn new(store: SharedStore, id: ScheduleId, clock: Clock, deletions: Deletions) -> Self {
         let deleted_before = deletions.count(&id);
-        StoreSink { store, id, clock, deletions, deleted_before }
+        let (swept, is_incremental) = (Mutex::default(), AtomicBool::new(false));
+        StoreSink { store, id, clock, deletions, deleted_before, swept, is_incremental }
+    }
+
+    /// The complete readings of a run that ended well with these counts; none where it was incremental.
+    pub fn readings(&self, stats: ImportStats) -> Vec<Reading> {
+        let swept = std::mem::take(&mut *self.swept.lock().unwrap_or_else(PoisonError::into_inner));
+        if swept.is_empty() && !self.is_incremental.load(Ordering::Relaxed) {
+            return vec![Reading { resource: None, got: stats.volume() }];
+        }
+        swept
     }
 
     async fn write(&self, mut pages: Vec<Page>) -> Result<ImportStats, SinkError> {
@@ -59,7 +77,10 @@ impl StoreSink {
 impl RecordSink for StoreSink {
     fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>> {
         Box::pin(async move {
-            self.store.bookmark(self.id.clone(), resource).await.map_err(|error| SinkError(error.to_string()))
+            let found = self.store.bookmark(self.id.clone(), resource).await;
+            let found = found.map_err(|error| SinkError(error.to_string()))?;
+            self.is_incremental.fetch_or(found.is_some(), Ordering::Relaxed);
+            Ok(found)
         })
     }
 
@@ -69,6 +90,8 @@ impl RecordSink for StoreSink {
 
     fn write_pages(&self, pages: Vec<Page>) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
         Box::pin(async move {
+            let is_marked = pages.iter().any(|page| page.bookmark.is_some());
+            self.is_incremental.fetch_or(is_marked, Ordering::Relaxed);
             let mut stats = ImportStats::default();
             let (mut piece, mut count, mut bytes) = (Vec::with_capacity(pages.len()), 0, 0);
             for Page { resource, records, bookmark } in pages {
@@ -93,6 +116,11 @@ impl RecordSink for StoreSink {
             stats += self.write(piece).await?;
             Ok(stats)
         })
+    }
+
+    fn swept(&self, resource: &Resource, records: u64) {
+        let reading = Reading { resource: Some(resource.to_string()), got: records };
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
     }
 }
 

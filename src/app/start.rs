@@ -212,6 +212,7 @@ impl App {
                 stats: ImportStats::default(),
                 attempts: run.attempts + 1,
                 log: run.log.clone(),
+                volume: None,
             })
             .await?;
         Ok(())

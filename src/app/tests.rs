@@ -27,6 +27,7 @@ mod mutating;
 mod pauses;
 mod records;
 mod running;
+mod volume;
 mod windows;
 
 /// Something that a test lets happen once, at a chosen place.

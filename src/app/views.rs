@@ -47,6 +47,9 @@ pub struct ScheduleStatus {
     pub next_run_in_sec: Option<u64>,
     pub running: bool,
     pub last_status: Option<LastStatus>,
+    /// The last run ended well but brought far less than usual: `last_status.short_import` says how much.
+    #[serde(default)]
+    pub short: bool,
     pub consecutive_failures: u32,
     /// Relative to the desired directory.
     pub file: String,

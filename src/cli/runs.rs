@@ -10,6 +10,7 @@ use super::client::{Request, route};
 use super::{CliError, Exit, Global, Target, out};
 use crate::app::views::{RunAnswer, RunView, RunsPage};
 use crate::core::run::{RunState, Trigger};
+use crate::core::volume::ShortImport;
 
 /// Runs in one answer of the server at most.
 const PAGE: u32 = 1000;
@@ -122,7 +123,7 @@ fn name(trigger: Trigger) -> String {
 
 fn style(run: &RunView) -> Option<Style> {
     match (run.state, run.ok) {
-        (RunState::Done, Some(true)) => None,
+        (RunState::Done, Some(true)) => run.short_import.as_ref().map(|_| out::YELLOW),
         (RunState::Queued | RunState::Running, _) => Some(out::GREEN),
         (RunState::Waiting | RunState::Cancelled, _) => Some(out::YELLOW),
         (RunState::Done | RunState::Interrupted, _) => Some(out::RED),
@@ -135,8 +136,12 @@ fn result(run: &RunView) -> String {
     let class = run.error_class.as_deref().unwrap_or("failed");
     match (run.state, run.ok, run.stats) {
         (RunState::Done, Some(true), Some(stats)) => format!(
-            "ok: {} new, {} changed, {} same, {} failed",
-            stats.imported, stats.updated, stats.skipped, stats.failed
+            "ok: {} new, {} changed, {} same, {} failed{}",
+            stats.imported,
+            stats.updated,
+            stats.skipped,
+            stats.failed,
+            shortfall(run.short_import.as_ref())
         ),
         (RunState::Done, _, _) => format!("{class}: {message}"),
         (RunState::Waiting, ..) => {
@@ -145,6 +150,13 @@ fn result(run: &RunView) -> String {
         (state, ..) if message.is_empty() => state.as_str().to_owned(),
         (state, ..) => format!("{}: {message}", state.as_str()),
     }
+}
+
+/// What a run lacks, to be put behind its counts; nothing where it is as usual.
+pub(super) fn shortfall(short: Option<&ShortImport>) -> String {
+    let Some(ShortImport { resource, expected, got }) = short else { return String::new() };
+    let of = resource.as_ref().map(|resource| format!(" of {resource}")).unwrap_or_default();
+    format!("; short: {got}{of} where {expected} are usual")
 }
 
 /// A length of time in two digits or three, such as `840ms`, `12.4s` or `3m05s`.

@@ -311,8 +311,12 @@ fn row(tenant: &str, status: &ScheduleStatus) -> Vec<String> {
         Some(last) if last.ok => {
             let stats = last.result.stats;
             format!(
-                "ok: {} new, {} changed, {} same, {} failed",
-                stats.imported, stats.updated, stats.skipped, stats.failed
+                "ok: {} new, {} changed, {} same, {} failed{}",
+                stats.imported,
+                stats.updated,
+                stats.skipped,
+                stats.failed,
+                runs::shortfall(last.short_import.as_ref())
             )
         }
         Some(last) => format!("failed ({} in a row): {}", status.consecutive_failures, last.message),

@@ -19,6 +19,7 @@ pub mod operation {
     pub const RESUMED: &str = "scheduler.schedule.resumed";
     pub const FORCE_RUN: &str = "scheduler.import.force_run";
     pub const INTERRUPTED: &str = "scheduler.import.interrupted";
+    pub const VOLUME_SHORT: &str = "import.volume.short";
     pub const RECORDS_DELETED: &str = "import.records.deleted";
     pub const CANCELLED: &str = "scheduler.import.cancelled";
     pub const BACKFILLED: &str = "scheduler.import.backfilled";

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{CatchUp, Overlap};
+use super::volume::ShortImport;
 pub use connection::{Connection, EnvSecret, FileSecret, SecretRef};
 pub use exec::{EnvValue, IDLE_TIMEOUT_SEC, MAX_LINE_KB, MAX_OUTPUT_MB, Protocol, filled, places};
 pub use resource::{BadResource, Resource};
@@ -360,6 +361,13 @@ pub struct ImportStats {
     pub failed: u64,
 }
 
+impl ImportStats {
+    /// Records that came, whatever became of them; those that could not be taken in left out.
+    pub fn volume(&self) -> u64 {
+        self.imported + self.updated + self.skipped
+    }
+}
+
 impl std::ops::AddAssign for ImportStats {
     fn add_assign(&mut self, other: Self) {
         self.imported += other.imported;
@@ -383,6 +391,9 @@ pub struct LastStatus {
     pub ts: f64,
     pub message: String,
     pub result: RunResult,
+    /// Set when it brought far less than its schedule usually does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub short_import: Option<ShortImport>,
 }
 
 /// Where a change came from: the audit's `source`.

@@ -249,6 +249,7 @@ mod tests {
             next_run_iso: Some("2026-11-21T03:00:00.000Z".into()),
             next_run_in_sec: Some(countdown),
             running: false,
+            short: false,
             last_status: None,
             consecutive_failures: 0,
             file: "schedules/acculynx/a.yaml".into(),

@@ -65,6 +65,7 @@ pub struct Metrics {
     access_refused: IntCounterVec,
     runs: IntCounterVec,
     slots_skipped: IntCounterVec,
+    imports_short: IntCounterVec,
     persisted: IntCounterVec,
     webhook_events: IntCounterVec,
     analytics_queries: IntCounter,
@@ -115,6 +116,11 @@ impl Metrics {
                 "command_center_scheduler_slots_skipped_total",
                 "Slots without a run",
                 &["reason"],
+            )?,
+            imports_short: make.counters(
+                "command_center_imports_short_total",
+                "Imports that brought far less than usual",
+                &["connector"],
             )?,
             persisted: make.counters(
                 "command_center_persistence_operations_total",
@@ -183,6 +189,7 @@ impl Metrics {
         }
         for connector in Connector::ALL {
             self.import_duration.get_metric_with_label_values(&[connector.as_str()])?;
+            self.imports_short.get_metric_with_label_values(&[connector.as_str()])?;
             for outcome in ["ok", "failed"] {
                 self.runs.get_metric_with_label_values(&[connector.as_str(), outcome])?;
             }
@@ -268,6 +275,11 @@ impl Metrics {
     /// A slot that passed without a run; `reason` is one of a few fixed words.
     pub fn slot_skipped(&self, reason: &str) {
         self.slots_skipped.with_label_values(&[reason]).inc();
+    }
+
+    /// A run that ended well and brought far less than its schedule usually does.
+    pub fn import_short(&self, connector: &str) {
+        self.imports_short.with_label_values(&[connector]).inc();
     }
 
     /// A durable commit of a kind (`apply`, `claim`, `complete`, …).

@@ -58,7 +58,8 @@ macro_rules! store_conformance {
                 a_completion_shows_in_the_status failures_add_up_until_a_success
                 a_completion_after_the_delete_touches_no_other_schedule open_runs_survive_a_restart;
             past: a_run_is_read_back_whole runs_are_filtered_and_paged history_is_kept_by_count
-                open_runs_and_the_last_good_one_stay history_is_kept_by_age a_forgotten_slot_is_not_taken_again;
+                open_runs_and_the_last_good_one_stay history_is_kept_by_age a_forgotten_slot_is_not_taken_again
+                what_a_run_lacks_is_kept_with_it;
             records: a_page_counts_new_changed_and_unchanged records_of_others_are_not_touched
                 a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last records_are_read_back_in_order
                 pages_of_records_join records_are_counted_by_resource
@@ -175,6 +176,7 @@ fn end(run: i64, row: i64) -> Completion {
         stats: ImportStats::default(),
         attempts: 1,
         log: None,
+        volume: None,
     }
 }
 

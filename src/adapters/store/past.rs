@@ -4,6 +4,7 @@ use super::{Millis, StoreFuture};
 use crate::core::model::{Connector, ImportStats, ScheduleId, Tenant};
 use crate::core::retention::Keep;
 use crate::core::run::{RunState, Trigger};
+use crate::core::volume::ShortImport;
 
 /// A run as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct PastRun {
     pub message: Option<String>,
     pub error_class: Option<String>,
     pub stats: Option<ImportStats>,
+    pub short: Option<ShortImport>,
     pub attempts: u32,
     pub retry_at: Option<Millis>,
     pub asked_by: Option<String>,
@@ -75,6 +77,8 @@ pub trait RunHistory {
     fn runs(&self, query: RunQuery) -> StoreFuture<'_, RunPage>;
     /// One run, with its log.
     fn run(&self, run: i64) -> StoreFuture<'_, Option<PastRun>>;
+    /// The volumes of a schedule's last complete readings, by its row; empty when there are none.
+    fn volumes(&self, row: i64) -> StoreFuture<'_, String>;
     /// Forgets runs beyond what is to be kept, of some schedules behind `after` (`connector/tenant`). The
     /// slot of a run that is forgotten is not given to the rhythm again.
     fn prune_runs(&self, after: Option<String>, keep: Keep, now: Millis) -> StoreFuture<'_, Pruned>;

@@ -3,6 +3,7 @@
 use super::{Draft, ImportStats, Millis, ScheduleId};
 use crate::core::policy::Overlap;
 use crate::core::run::{RunState, Trigger};
+use crate::core::volume::ShortImport;
 
 /// A timer's move from one due time to the next. It takes place only while the timer still stands
 /// at `from`: an edit that came between has set it anew.
@@ -41,11 +42,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The timer that knows which slots' runs were forgotten, where that forbids the claim: what the
-    /// rhythm took once it does not take again, a person may.
-    pub fn guard_row(&self) -> Option<i64> {
-        let is_rhythm = matches!(self.trigger, Trigger::Schedule | Trigger::CatchUp);
-        self.advance.as_ref().filter(|_| is_rhythm).map(|advance| advance.row)
+    /// Whether a slot whose run was forgotten is refused: what the rhythm took once it does not take
+    /// again, a person may.
+    pub fn is_of_rhythm(&self) -> bool {
+        matches!(self.trigger, Trigger::Schedule | Trigger::CatchUp)
     }
 }
 
@@ -108,6 +108,40 @@ pub struct Completion {
     pub attempts: u32,
     /// What the attempts had to say, bounded.
     pub log: Option<String>,
+    /// `None` where it was no complete reading of its source.
+    pub volume: Option<Box<VolumeNote>>,
+}
+
+/// What a run's volume is beside those before it.
+#[derive(Clone, Debug)]
+pub struct VolumeNote {
+    /// The volumes to remember, as `core::volume` writes them.
+    pub recent: String,
+    /// Set when it fell short, with the entry that tells of it.
+    pub short: Option<(ShortImport, Draft)>,
+}
+
+impl Completion {
+    /// The counts as they are kept: with what the run lacks, if it fell short.
+    pub fn stats_text(&self) -> String {
+        let short = self.volume.as_ref().and_then(|volume| volume.short.as_ref());
+        let Some((short, _)) = short else { return serde_json::to_string(&self.stats).unwrap_or_default() };
+        let mut kept = serde_json::to_value(self.stats).unwrap_or_default();
+        kept[SHORT] = serde_json::to_value(short).unwrap_or_default();
+        kept.to_string()
+    }
+}
+
+const SHORT: &str = "short_import";
+
+/// Reads what `stats_text` wrote.
+pub(super) fn read_stats(text: &str) -> (Option<ImportStats>, Option<ShortImport>) {
+    let stats = serde_json::from_str(text).ok();
+    if !text.contains(SHORT) {
+        return (stats, None);
+    }
+    let kept: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    (stats, kept.get(SHORT).and_then(|short| serde_json::from_value(short.clone()).ok()))
 }
 
 /// A run without an end: one that waits, or one that a crash cut off.

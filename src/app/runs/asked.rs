@@ -236,6 +236,7 @@ impl App {
             stats: ImportStats::default(),
             attempts: job.attempts,
             log: job.log.text(),
+            volume: None,
         };
         self.store.complete(completion).await?;
         Ok(())

@@ -68,7 +68,7 @@ impl App {
             message: message(verdict.failure.as_ref(), progress.stats),
             stats: progress.stats,
         };
-        let failures = self.record_end(job, &end, &verdict, progress, seconds).await;
+        let failures = self.record_end(job, flight, &end, &verdict, progress, seconds).await;
         if job.trigger == Trigger::Webhook {
             self.settle_told(&job.id, job.run, end.ok).await;
         }
@@ -239,7 +239,7 @@ impl App {
     async fn try_once(&self, job: &Job, flight: &Flight, policy: &RunPolicy) -> ImportOutcome {
         let limit = policy.timeout_sec.map(|sec| Duration::from_secs(sec.into())).or(self.settings.run_timeout);
         let cancel = flight.cancel.child_token();
-        let import = AssertUnwindSafe(self.import(job, &cancel)).catch_unwind();
+        let import = AssertUnwindSafe(self.import(job, flight, &cancel)).catch_unwind();
         tokio::pin!(import);
         let failure = tokio::select! {
             outcome = &mut import => return outcome.unwrap_or_else(|_| panicked()),
@@ -258,12 +258,16 @@ impl App {
         ImportOutcome { stats, log, error: Some(failure) }
     }
 
-    async fn import(&self, job: &Job, cancel: &CancellationToken) -> ImportOutcome {
+    async fn import(&self, job: &Job, flight: &Flight, cancel: &CancellationToken) -> ImportOutcome {
         if job.trigger == Trigger::Webhook {
             return self.import_told(job, cancel).await;
         }
         match self.import_context(job, cancel).await {
-            Ok(context) => self.connectors.get(job.id.connector).import(context).await,
+            Ok((context, sink)) => {
+                let outcome = self.connectors.get(job.id.connector).import(context).await;
+                flight.note_readings(job, &sink, &outcome);
+                outcome
+            }
             Err(error) => ImportOutcome { stats: ImportStats::default(), error: Some(error), log: None },
         }
     }
@@ -277,11 +281,20 @@ impl App {
     }
 
     /// Writes the end down; returns how many runs of the schedule have failed in a row.
-    async fn record_end(&self, job: &Job, end: &RunEnd, verdict: &Verdict, progress: Progress, seconds: f64) -> u32 {
+    async fn record_end(
+        &self,
+        job: &Job,
+        flight: &Flight,
+        end: &RunEnd,
+        verdict: &Verdict,
+        progress: Progress,
+        seconds: f64,
+    ) -> u32 {
+        let row = self.row_told_of(&job.id, job.trigger);
         let completion = Completion {
             run: job.run,
             started: progress.began,
-            row: self.row_told_of(&job.id, job.trigger),
+            row,
             ended: self.clock.now(),
             state: verdict.state,
             ok: end.ok,
@@ -290,6 +303,7 @@ impl App {
             stats: end.stats,
             attempts: progress.attempts,
             log: progress.log.text(),
+            volume: if end.ok { self.volume_of(job, flight, row).await } else { None },
         };
         let failures = self.insist(job, || self.store.complete(completion.clone())).await;
         let duration_ms = seconds * 1000.0;

@@ -13,12 +13,12 @@ use crate::core::model::{Connector, ScheduleSpec};
 use crate::core::run::ErrorClass;
 
 impl App {
-    /// What the import may use; secrets are resolved here, at run time.
+    /// What the import may use, and where its records go; secrets are resolved here, at run time.
     pub(super) async fn import_context(
         &self,
         job: &Job,
         cancel: &CancellationToken,
-    ) -> Result<ImportContext, ImportFailure> {
+    ) -> Result<(ImportContext, Arc<StoreSink>), ImportFailure> {
         let configuration = |message: String| ImportFailure::new(ErrorClass::Configuration, message);
         let secrets = Secrets { folder: self.settings.secrets_dir.clone() };
         let nowhere = || (String::new(), Secret(String::new()));
@@ -35,7 +35,9 @@ impl App {
             };
             (spec, reach.map_err(configuration)?)
         };
-        Ok(ImportContext {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let sink = Arc::new(StoreSink::new(store, job.id.clone(), clock, self.deletions.clone()));
+        let context = ImportContext {
             id: job.id.clone(),
             run_id: job.run,
             nominal: job.nominal,
@@ -45,14 +47,10 @@ impl App {
             secrets,
             resources: spec.resources,
             targets: job.targets.clone(),
-            sink: Arc::new(StoreSink::new(
-                self.store.clone(),
-                job.id.clone(),
-                self.clock.clone(),
-                self.deletions.clone(),
-            )),
+            sink: sink.clone(),
             clock: self.clock.clone(),
             cancel: cancel.clone(),
-        })
+        };
+        Ok((context, sink))
     }
 }

@@ -1,6 +1,6 @@
 //! Runs on their way: begun at once or lined up, stopped, waited for at the end of the program.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -49,6 +49,7 @@ impl App {
             cancel: self.runs.cancel.child_token(),
             reason: OnceLock::new(),
             give_way: CancellationToken::new(),
+            readings: Mutex::default(),
         });
         line.flights.push(flight.clone());
         let app = self.clone();

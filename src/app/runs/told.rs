@@ -74,7 +74,7 @@ impl App {
             return nothing(None);
         }
         match self.import_context(job, cancel).await {
-            Ok(context) => {
+            Ok((context, _)) => {
                 let told = format!("read what webhooks told of: {} records", targets.len());
                 let context = ImportContext { targets, ..context };
                 let outcome = self.connectors.get(job.id.connector).import(context).await;

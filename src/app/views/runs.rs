@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::model::ImportStats;
 use crate::core::run::{RunState, Trigger};
+use crate::core::volume::ShortImport;
 
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +35,8 @@ pub struct RunView {
     /// deadline, cancelled, interrupted.
     pub error_class: Option<String>,
     pub stats: Option<ImportStats>,
+    /// Set when it ended well but brought far less than its schedule usually does.
+    pub short_import: Option<ShortImport>,
     /// Who asked for it; null where its rhythm did.
     pub asked_by: Option<String>,
     /// The action of the audit entries that tell of its being asked for.

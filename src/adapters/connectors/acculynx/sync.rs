@@ -145,11 +145,14 @@ impl<'a> Sync<'a> {
         if age.is_some_and(|age| age >= TimeDelta::zero() && age < pause) {
             return Ok(());
         }
+        let before = self.stats.volume();
         let (resource, path) = (list.resource.clone(), list.resource.known().unwrap_or_default());
         let pass = Pass { resource, path, offset: list.offset, page_size: SWEPT_A_PAGE, query: Vec::new() };
         let held = self.read_to_the_end(account, &list.resource, &mut Reading::new(pass)).await?;
         let bookmark = SweepBookmark { source, swept_at: Some(self.now()) };
-        self.write(&list.resource, held, to_value(&bookmark)).await
+        self.write(&list.resource, held, to_value(&bookmark)).await?;
+        self.context.sink.swept(&list.resource, self.stats.volume() - before);
+        Ok(())
     }
 
     /// Reads a list to its end. The last page with anything new is held back for its bookmark; on a

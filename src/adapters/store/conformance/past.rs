@@ -1,10 +1,11 @@
 //! The history of runs: read by page and filter, and forgotten by count and age.
 
 use super::*;
-use crate::adapters::store::{Advance, Asked, Completion, Granted, PastRun, RunQuery};
+use crate::adapters::store::{Advance, Asked, Completion, Granted, PastRun, RunQuery, VolumeNote};
 use crate::core::model::{Connector, ImportStats};
 use crate::core::retention::Keep;
 use crate::core::run::{RunState, Trigger};
+use crate::core::volume::ShortImport;
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
@@ -21,6 +22,7 @@ fn end(run: i64, row: i64, ended: Millis, ok: bool) -> Completion {
         stats: ImportStats { imported: 3, ..ImportStats::default() },
         attempts: 2,
         log: Some("one\ntwo".into()),
+        volume: None,
     }
 }
 
@@ -72,6 +74,7 @@ pub async fn a_run_is_read_back_whole(site: &impl Site) {
         message: None,
         error_class: None,
         stats: None,
+        short: None,
         attempts: 0,
         retry_at: None,
         asked_by: Some("zoe".into()),
@@ -218,8 +221,34 @@ pub async fn a_forgotten_slot_is_not_taken_again(site: &impl Site) {
         let granted = store.claim(vec![due(nominal, trigger)], NOW).await.unwrap();
         assert_eq!(granted, [Granted::Taken], "{nominal}");
     }
+    let made_up_for = Claim { advance: None, ..due(20, Trigger::CatchUp) };
+    assert_eq!(store.claim(vec![made_up_for], NOW).await.unwrap(), [Granted::Taken]);
     let asked = Claim { trigger: Trigger::Backfill, ..claim("noop/a", 20) };
     let run = store.claim(vec![asked], NOW).await.unwrap().remove(0).run().unwrap().run;
     store.complete(end(run, row, NOW, true)).await.unwrap();
     assert!(matches!(store.claim(vec![due(50, Trigger::Schedule)], NOW).await.unwrap()[0], Granted::Run(_)));
+}
+
+pub async fn what_a_run_lacks_is_kept_with_it(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", None).await;
+    let short = ShortImport { resource: Some("jobs".into()), expected: 100, got: 3 };
+    let first = start(&store, "noop/a", 1).await;
+    let note = VolumeNote { recent: "[1]".into(), short: Some((short.clone(), draft("noop/a"))) };
+    let volume = Some(Box::new(note));
+    store.complete(Completion { volume, ..end(first, row, NOW, true) }).await.unwrap();
+    let run = store.run(first).await.unwrap().unwrap();
+    assert_eq!((run.short, run.stats.map(|stats| stats.imported)), (Some(short.clone()), Some(3)));
+    let last = store.schedule(id("noop/a")).await.unwrap().unwrap().last;
+    assert_eq!((last.short, last.stats.imported), (Some(short), 3));
+    assert_eq!(store.volumes(row).await.unwrap(), "[1]");
+    assert_whole(&store, 1).await;
+    assert_eq!(store.tenant_counts("a".into()).await.unwrap()[0].stats.imported, 3);
+    let second = start(&store, "noop/a", 2).await;
+    store.complete(end(second, row, NOW, true)).await.unwrap();
+    store.close();
+    let store = site.open();
+    assert_eq!(store.schedule(id("noop/a")).await.unwrap().unwrap().last.short, None, "the next run says nothing");
+    assert_eq!(store.volumes(row).await.unwrap(), "[1]", "what it did not read whole is remembered");
+    assert_eq!(store.volumes(row + 1).await.unwrap(), "");
 }

@@ -20,6 +20,7 @@ fn past_run(key: i64, run: &Run) -> PastRun {
         message: run.message.clone(),
         error_class: run.error_class.map(str::to_owned),
         stats: run.ended.map(|_| run.stats),
+        short: run.short.clone(),
         attempts: run.attempts,
         retry_at: run.retry_at,
         asked_by: run.asked.as_ref().map(|asked| asked.by.clone()),
@@ -107,6 +108,12 @@ impl RunHistory for MemoryStore {
         self.read("read a run", |tables| {
             let found = tables.runs.get(&run);
             found.map(|found| PastRun { log: found.log.clone(), ..past_run(run, found) })
+        })
+    }
+
+    fn volumes(&self, row: i64) -> StoreFuture<'_, String> {
+        self.read("read what imports brought", |tables| {
+            tables.timers.get(&row).map(|timer| timer.volumes.clone()).unwrap_or_default()
         })
     }
 

@@ -6,6 +6,7 @@ use crate::core::audit::Draft;
 use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::policy::Overlap;
 use crate::core::run::{RunState, Trigger};
+use crate::core::volume::ShortImport;
 
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -23,6 +24,7 @@ pub struct Run {
     pub asked: Option<Asked>,
     pub message: Option<String>,
     pub error_class: Option<&'static str>,
+    pub short: Option<ShortImport>,
     pub log: Option<String>,
 }
 
@@ -44,7 +46,10 @@ impl Tables {
             Some(Overlap::QueueOne | Overlap::Cancel) => (!lined_up).then_some(any),
             None => Some(any),
         };
-        let is_forgotten = claim.guard_row().and_then(|row| self.timers.get(&row)?.pruned) >= Some(claim.nominal);
+        let is_forgotten = claim.is_of_rhythm() && {
+            let timer = self.row_of(&claim.id).and_then(|(row, _)| self.timers.get(&row));
+            timer.and_then(|timer| timer.pruned) >= Some(claim.nominal)
+        };
         let free = queued.is_some() && !is_forgotten && self.slots.insert((claim.id.clone(), claim.nominal));
         if let Some(advance) = &claim.advance {
             self.advance(&Advance { missed: advance.missed + u32::from(queued.is_none()), ..*advance });
@@ -71,6 +76,7 @@ impl Tables {
             asked,
             message: None,
             error_class: None,
+            short: None,
             log: None,
         };
         self.runs.insert(run, row);
@@ -110,7 +116,9 @@ impl Tables {
         (run.message, run.error_class) = (Some(parked.message), Some(parked.error_class));
     }
 
-    pub fn complete(&mut self, completion: Completion) -> u32 {
+    pub fn complete(&mut self, mut completion: Completion) -> u32 {
+        let volume = completion.volume.take();
+        let (short, entry) = volume.as_ref().and_then(|volume| volume.short.clone()).unzip();
         let Some(run) = self.open(completion.run) else { return 0 };
         run.state = completion.state;
         run.ended = Some(completion.ended);
@@ -119,13 +127,19 @@ impl Tables {
         run.stats = completion.stats;
         (run.attempts, run.retry_at, run.log) = (completion.attempts, None, completion.log);
         (run.message, run.error_class) = (Some(completion.message.clone()), completion.error_class);
-        let Some(Timer { last, .. }) = self.timers.get_mut(&completion.row) else { return 0 };
+        run.short = short.clone();
+        self.append(entry.into_iter().collect(), completion.ended);
+        let Some(Timer { last, volumes, .. }) = self.timers.get_mut(&completion.row) else { return 0 };
+        if let Some(volume) = volume {
+            *volumes = volume.recent;
+        }
         let failures = if completion.ok { 0 } else { last.failures + u32::from(completion.state.counts()) };
         *last = LastRun {
             ended: Some(completion.ended),
             ok: Some(completion.ok),
             message: Some(completion.message),
             stats: completion.stats,
+            short,
             failures,
         };
         failures

@@ -33,6 +33,8 @@ pub struct Timer {
     pub missed: u32,
     /// The latest slot whose run was forgotten.
     pub pruned: Option<Millis>,
+    /// What the last complete readings brought.
+    pub volumes: String,
 }
 
 #[derive(Default)]

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Result, Row, params_from_iter
 
 use super::writer::{Lane, Work};
 use super::{Readers, SqliteStore};
+use crate::adapters::store::runs::read_stats;
 use crate::adapters::store::{PastRun, Pruned, RunHistory, RunPage, RunQuery, StoreError, StoreFuture};
 use crate::core::model::{Millis, ScheduleId};
 use crate::core::retention::{Bounds, Candidate, Fate, Keep};
@@ -36,6 +37,14 @@ impl RunHistory for SqliteStore {
         })
     }
 
+    fn volumes(&self, row: i64) -> StoreFuture<'_, String> {
+        self.answer_now("read what imports brought", |connection| {
+            let mut statement = connection.prepare_cached("SELECT volumes FROM timers WHERE id = ?1")?;
+            let found: Option<Option<String>> = statement.query_row([row], |row| row.get(0)).optional()?;
+            Ok(found.flatten().unwrap_or_default())
+        })
+    }
+
     fn prune_runs(&self, after: Option<String>, keep: Keep, now: Millis) -> StoreFuture<'_, Pruned> {
         let readers: std::sync::Arc<Readers> = self.readers.clone();
         async move {
@@ -62,7 +71,7 @@ const COLUMNS: &str = "id, schedule, nominal_ms, trigger, state, started_ms, end
 fn past_run(row: &Row<'_>) -> Result<Option<PastRun>> {
     let id: Option<ScheduleId> = row.get_ref(1)?.as_str()?.parse().ok();
     let Some(id) = id else { return Ok(None) };
-    let stats: Option<String> = row.get(10)?;
+    let (stats, short) = row.get::<_, Option<String>>(10)?.map(|text| read_stats(&text)).unwrap_or_default();
     Ok(Some(PastRun {
         run: row.get(0)?,
         id,
@@ -74,7 +83,8 @@ fn past_run(row: &Row<'_>) -> Result<Option<PastRun>> {
         ok: row.get(7)?,
         message: row.get(8)?,
         error_class: row.get(9)?,
-        stats: stats.and_then(|text| serde_json::from_str(&text).ok()),
+        stats,
+        short,
         attempts: row.get(11)?,
         retry_at: row.get(12)?,
         asked_by: row.get(13)?,

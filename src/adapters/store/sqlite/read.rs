@@ -7,6 +7,7 @@ use rusqlite::{Connection, Error, OptionalExtension as _, Result, Row, params_fr
 use serde_json::Value;
 
 use super::with_suffix;
+use crate::adapters::store::runs::read_stats;
 use crate::adapters::store::{
     ANSWER_TTL_MS, AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, Problem,
     Remembered, ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
@@ -121,12 +122,13 @@ pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) 
 }
 
 fn last_run(row: &Row<'_>, first: usize) -> Result<LastRun> {
-    let stats: Option<String> = loose(row, first + 3)?;
+    let (stats, short) = loose::<String>(row, first + 3)?.map(|text| read_stats(&text)).unwrap_or_default();
     Ok(LastRun {
         ended: loose(row, first)?,
         ok: loose(row, first + 1)?,
         message: loose(row, first + 2)?,
-        stats: stats.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        stats: stats.unwrap_or_default(),
+        short,
         failures: loose(row, first + 4)?.unwrap_or(0),
     })
 }

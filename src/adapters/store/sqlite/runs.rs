@@ -58,26 +58,32 @@ fn open_of(work: &mut Work<'_>, schedule: &str) -> Result<Open> {
 }
 
 fn insert(work: &mut Work<'_>, schedule: &str, claim: &Claim, is_queued: bool, now: Millis) -> Result<Granted> {
-    let run = work.new_run();
+    let (run, term) = (work.new_run(), work.term);
+    let guard = Some(claim).filter(|claim| claim.is_of_rhythm());
     let state = if is_queued { RunState::Queued } else { RunState::Running };
     let taken = work.execute(
         "INSERT OR IGNORE INTO runs (id, schedule, nominal_ms, trigger, state, term, started_ms, attempts, asked_by,
                                      action_id)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
-         WHERE NOT EXISTS (SELECT 1 FROM timers WHERE id = ?11 AND pruned_ms >= ?3)",
-        (
+         WHERE NOT EXISTS (
+           SELECT 1 FROM timers
+           WHERE id = ifnull(?11, (SELECT id FROM schedules WHERE connector = ?12 AND tenant = ?13))
+             AND pruned_ms >= ?3)",
+        rusqlite::params![
             run,
             schedule,
             claim.nominal,
             claim.trigger.as_str(),
             state.as_str(),
-            work.term,
+            term,
             now,
             claim.attempts,
             claim.asked.as_ref().map(|asked| &asked.by),
             claim.asked.as_ref().map(|asked| &asked.action_id),
-            claim.guard_row(),
-        ),
+            guard.and_then(|claim| claim.advance.as_ref()).map(|advance| advance.row),
+            guard.map(|claim| claim.id.connector.as_str()),
+            guard.map(|claim| claim.id.tenant.as_str()),
+        ],
     )?;
     Ok(if taken > 0 { Granted::Run(Claimed { run, is_queued, seqs: Vec::new() }) } else { Granted::Taken })
 }
@@ -122,7 +128,7 @@ pub(super) fn park(work: &mut Work<'_>, parked: &Parked) -> Result<()> {
 /// The run's end, once, and the schedule's last run if the schedule still exists. Returns its
 /// failures in a row.
 pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u32> {
-    let stats = serde_json::to_string(&completion.stats).unwrap_or_default();
+    let stats = completion.stats_text();
     let ended = work.execute(
         "UPDATE runs SET state = ?2, ended_ms = ?3, ok = ?4, message = ?5, error_class = ?6, stats = ?7,
                 started_ms = ?8, attempts = ?9, log = ?10, retry_at_ms = NULL
@@ -157,6 +163,12 @@ pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u
         ),
         |row| row.get(0),
     )?;
+    if let Some(volume) = &completion.volume {
+        work.execute("UPDATE timers SET volumes = ?2 WHERE id = ?1", (completion.row, &volume.recent))?;
+        if let Some((_, entry)) = &volume.short {
+            work.append(vec![entry.clone()], completion.ended)?;
+        }
+    }
     Ok(failures.unwrap_or(0))
 }
 

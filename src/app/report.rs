@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -22,7 +23,6 @@ use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
 use crate::core::timing::{iso, seconds};
-use crate::core::windows::Open;
 
 impl App {
     /// Adds memory's half to stored rows: sync state, countdown, whether it runs.
@@ -31,25 +31,23 @@ impl App {
         let stale = self.is_stale(now);
         let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
         let windows = self.windows();
+        let outlook = windows.outlook(now);
         let fleet = self.fleet();
         let glances: Vec<Option<Glance>> = rows.iter().map(|row| fleet.get(connector, &row.tenant)).collect();
-        let waits: Vec<Option<Open>> = match windows.is_empty() {
-            true => vec![None; glances.len()],
-            false => {
-                let wait = |glance: &Glance| {
-                    let due = glance.next_due.filter(|_| !glance.paused)?;
-                    windows.wait_at(due.max(now), connector, &fleet.chosen(glance.slot))
-                };
-                glances.iter().map(|glance| glance.as_ref().and_then(wait)).collect()
-            }
-        };
+        let none_stands = windows.is_empty();
+        let chosen = glances.iter().map(|glance| {
+            let glance = glance.as_ref().filter(|glance| !none_stands && !glance.paused)?;
+            Some((glance.next_due?, fleet.chosen(glance.slot)))
+        });
+        let chosen: Vec<Option<(Millis, Arc<[u16]>)>> = chosen.collect();
         drop(fleet);
         rows.into_iter()
-            .zip(glances.into_iter().zip(waits))
-            .map(|(row, (glance, wait))| {
+            .zip(glances.into_iter().zip(chosen))
+            .map(|(row, (glance, due))| {
                 let tenant = row.tenant.clone();
                 let braked = brakes > 0
                     && tenant.parse().is_ok_and(|tenant| self.is_braked(&ScheduleId::new(connector, tenant)));
+                let wait = due.and_then(|(due, chosen)| outlook.wait_at(due.max(now), connector, &chosen));
                 let window = wait.and_then(|open| Some((open.end, windows.get(open.window)?.name.clone())));
                 let doubts = Doubts { braked, stale };
                 (tenant, status(connector, row, glance, doubts, window, now))

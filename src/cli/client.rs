@@ -9,6 +9,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::adapters::connectors::is_loopback;
+use crate::adapters::connectors::web::cause;
 use crate::core::model::{Connector, Tenant};
 use crate::settings::values::masked_url;
 
@@ -196,7 +197,7 @@ impl Client {
             // A proxy for the internet cannot reach this machine's own ports.
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| bad(causes(&error)))?;
+        let http = builder.build().map_err(|error| bad(cause(&error)))?;
         Ok(Client { http, base })
     }
 
@@ -255,11 +256,11 @@ impl Client {
     pub fn failed(&self, error: &reqwest::Error, patience: Duration) -> ClientError {
         let url = self.shown();
         if error.is_connect() {
-            ClientError::Unreachable { url, reason: causes(error) }
+            ClientError::Unreachable { url, reason: cause(error) }
         } else if error.is_timeout() {
             ClientError::Slow { url, patience }
         } else {
-            ClientError::Broken { url, reason: causes(error) }
+            ClientError::Broken { url, reason: cause(error) }
         }
     }
 
@@ -280,15 +281,6 @@ fn identity() -> HeaderMap {
         headers.insert(HeaderName::from_static("x-user-name"), user);
     }
     headers
-}
-
-/// The innermost cause: what the libraries wrap around it says nothing more.
-fn causes(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

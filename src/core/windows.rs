@@ -197,6 +197,15 @@ impl Windows {
         wait
     }
 
+    /// What comes from `now` on, looked up once for many schedules.
+    pub fn outlook(&self, now: Millis) -> Outlook<'_> {
+        let begin = |window: &Window| match window.stretch_at(now).or_else(|| window.next_after(now)) {
+            Some((begin, _)) => begin,
+            None => Millis::MAX,
+        };
+        Outlook { windows: self, begins: self.all.iter().map(begin).collect() }
+    }
+
     /// The stretches within `[from, until)` in which schedules of these windows do not start, in order.
     pub fn stretches(
         &self,
@@ -223,6 +232,21 @@ impl Windows {
         self.get(window).is_some_and(|it| {
             if it.spec.labels.is_empty() { it.spec.selects_connector(connector) } else { chosen.contains(&window) }
         })
+    }
+}
+
+/// When each window is open next: most starts lie before all of them, which is soon told.
+pub struct Outlook<'w> {
+    windows: &'w Windows,
+    begins: Vec<Millis>,
+}
+
+impl Outlook<'_> {
+    /// As [`Windows::wait_at`], of a moment from `now` on.
+    pub fn wait_at(&self, at: Millis, connector: Connector, chosen: &[u16]) -> Option<Open> {
+        let mut begun = (0u16..).zip(&self.begins).filter(|(_, begin)| at >= **begin);
+        let may_wait = begun.any(|(window, _)| self.windows.concerns(window, connector, chosen));
+        may_wait.then(|| self.windows.wait_at(at, connector, chosen)).flatten()
     }
 }
 
@@ -303,6 +327,16 @@ mod tests {
         // The end of one lies in the other.
         let both = wait("2026-11-22T11:10:00Z", Connector::Noop, &chosen);
         assert_eq!(both, until("noop", "2026-11-22T12:30:00.000Z"));
+
+        let now = at("2026-11-22T11:10:00Z");
+        let outlook = windows.outlook(now);
+        for minutes in 0..3000 {
+            let at = now + minutes * 60_000;
+            for chosen in [&[][..], &chosen] {
+                let expect = windows.wait_at(at, Connector::Noop, chosen);
+                assert_eq!(outlook.wait_at(at, Connector::Noop, chosen), expect, "{}", iso(at));
+            }
+        }
 
         let open = windows.open_at(at("2026-11-22T11:40:00Z"));
         assert_eq!(open.len(), 2);

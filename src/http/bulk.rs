@@ -19,7 +19,7 @@ use super::table::{Param, Place, Route};
 use crate::app::views::BulkAnswer;
 use crate::app::{App, Bulk, Consent, Deed, Terms, Undo};
 use crate::core::access::Role;
-use crate::core::model::Connector;
+use crate::core::model::{Connector, Tenant};
 use crate::core::presets::{Preset, preset, presets};
 use crate::core::selection::{Condition, Named, Selection};
 
@@ -168,9 +168,8 @@ async fn bulk(State(app): State<Arc<App>>, visit: Visit) -> Answer<(StatusCode, 
     fields.finish()?;
     // Without one of them, `finish` has refused.
     let (Some(deed), Some(select)) = (deed, select) else { return Err(Problem::internal()) };
-    if let Some(own) = &visit.identity()?.tenant
-        && !(select.named.iter().all(|named| named.tenant() == own) && !select.named.is_empty())
-    {
+    let is_own = |own: &Tenant| !select.named.is_empty() && select.named.iter().all(|named| named.tenant() == own);
+    if !visit.identity()?.tenant.as_ref().is_some_and(is_own) {
         visit.whole_fleet()?;
     }
     let answer = app.bulk(Bulk { deed, select, terms }).await?;

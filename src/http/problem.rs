@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapters::store::StoreError;
-use crate::app::AppError;
 use crate::app::views::BulkAnswer;
+use crate::app::{AppError, Refused};
 use crate::core::access::Refusal;
 use crate::core::desired::FieldError;
 
@@ -219,17 +219,11 @@ impl From<AppError> for Problem {
                 .with("current", found.current)
                 .with("proposal", found.proposal)
                 .with("conflicts", plain(&found.conflicts)),
-            AppError::Contested { detail, conflicts } => {
-                Problem::new(StatusCode::CONFLICT, "conflict", "The change conflicts with another", detail)
-                    .with("conflicts", plain(&conflicts))
+            AppError::Contested { conflicts, .. } => {
+                conflict("The change conflicts with another", detail).with("conflicts", plain(&conflicts))
             }
-            AppError::Conflict { detail, suggestion } => {
-                let problem = Problem::new(
-                    StatusCode::CONFLICT,
-                    "conflict",
-                    "The change conflicts with how things stand",
-                    detail,
-                );
+            AppError::Conflict { suggestion, .. } => {
+                let problem = conflict("The change conflicts with how things stand", detail);
                 match suggestion {
                     Some(suggestion) => problem.with("suggestion", suggestion),
                     None => problem,
@@ -243,10 +237,7 @@ impl From<AppError> for Problem {
                     .with("digest", moved.digest)
                     .with("held_digest", moved.held_digest)
             }
-            AppError::Refused(found) => {
-                Problem::new(StatusCode::CONFLICT, "bulk-refused", "Some schedules cannot be changed", detail)
-                    .with("refused", plain(&found.refused))
-            }
+            AppError::Refused(found) => refused(&found, detail),
             AppError::Held(plan) => held(&plan, detail),
             AppError::NoAction(_) => {
                 Problem::new(StatusCode::NOT_FOUND, "no-action", "There is no such action", detail)
@@ -282,6 +273,16 @@ pub fn stale(current_etag: &str, detail: impl Into<String>) -> Problem {
 /// A value that is plain data, as a member of a problem.
 fn plain(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+fn conflict(title: &'static str, detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "conflict", title, detail)
+}
+
+/// 409: an action on many, none of which was changed.
+fn refused(found: &Refused, detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "bulk-refused", "Some schedules cannot be changed", detail)
+        .with("refused", plain(&found.refused))
 }
 
 /// 409: an action on many that takes too much away, with the digest by which to agree to it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 
+use super::web::SetUpClient;
 use super::{Connect, ErrorClass, ImportContext, ImportFailure, ImportOutcome};
 
 mod client;
@@ -58,11 +59,6 @@ impl Default for Tuning {
     }
 }
 
-/// The HTTP client could not be set up: no usable TLS on this machine.
-#[derive(Debug, thiserror::Error)]
-#[error("could not set up the HTTPS client (are the system's root certificates installed?): {0}")]
-pub struct SetUpClient(#[from] reqwest::Error);
-
 /// The connector. Keep one for the whole program: its pace and its connections are shared by all tenants.
 pub struct AccuLynx {
     client: Client,
@@ -93,10 +89,6 @@ impl Connect for AccuLynx {
 
 fn failure(class: ErrorClass, message: impl Into<String>) -> ImportFailure {
     ImportFailure::new(class, message)
-}
-
-fn cancelled() -> ImportFailure {
-    failure(ErrorClass::Cancelled, "stopped before it was done; the next run goes on from the last complete reading")
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Asks AccuLynx for one page: at the vendor's pace, with the key kept to itself, trying again where
 //! that can help, and with every way to fail put into words for the operator.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,18 +11,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
-use super::{SetUpClient, Tuning, cancelled, failure};
-use crate::adapters::connectors::is_loopback;
-use crate::adapters::connectors::{ErrorClass, ImportContext, ImportFailure};
+use super::{SetUpClient, Tuning, failure};
+use crate::adapters::clock::Clock;
+use crate::adapters::connectors::web::{self, BadBody};
+use crate::adapters::connectors::{ErrorClass, ImportContext, ImportFailure, is_loopback};
 use crate::core::model::Digest;
 
 /// Keys of the practice server open nothing of value; they alone may travel unencrypted to other machines.
 const PRACTICE_KEY: &str = "sandbox-";
-/// Of an error's body no more than this is read, in bytes.
-const ERROR_BODY_LIMIT: usize = 16 << 10;
-/// Of an error's own words no more than this is passed on, in characters.
-const DETAIL_LENGTH: usize = 200;
-const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 
 /// A list's answer, as far as it is needed.
 #[derive(Debug, Deserialize)]
@@ -54,6 +49,7 @@ pub(super) struct Account {
     salt: u64,
     /// Spent on refusals so far.
     waited: Duration,
+    clock: Clock,
     cancel: CancellationToken,
 }
 
@@ -101,60 +97,41 @@ impl Account {
             return Err(failure(ErrorClass::Unauthorized, message));
         };
         authorization.set_sensitive(true);
-        let mut hasher = DefaultHasher::new();
-        (&file, context.run_id).hash(&mut hasher);
         Ok(Account {
             host: format!("{}:{}", base.host_str().unwrap_or_default(), base.port_or_known_default().unwrap_or(0)),
             base,
             authorization,
             key: Digest::of(key.as_bytes()),
             secret: key.to_owned(),
+            salt: web::salt(&file, context.run_id),
             file,
-            salt: hasher.finish(),
             waited: Duration::ZERO,
+            clock: context.clock.clone(),
             cancel: context.cancel.clone(),
         })
     }
 
     async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, ImportFailure> {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(cancelled()),
-            done = work => Ok(done),
-        }
+        web::unless_cancelled(&self.cancel, work).await
     }
 
     async fn sleep(&self, duration: Duration) -> Result<(), ImportFailure> {
         self.unless_cancelled(tokio::time::sleep(duration)).await
     }
 
-    /// The pause before repetition `attempt`: doubling, and up to half as long again.
     fn backoff(&self, base: Duration, attempt: u32) -> Duration {
-        let pause = base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_BACKOFF);
-        let mut hasher = DefaultHasher::new();
-        (self.salt, attempt).hash(&mut hasher);
-        pause + pause.mul_f64(f64::from(u16::try_from(hasher.finish() % 1000).unwrap_or(0)) / 2000.0)
+        web::backoff(base, attempt, self.salt)
     }
 
-    /// The source's own words, without the key should they repeat it, on one line and not too long.
+    /// The source's own words, without the key should they repeat it.
     fn quote(&self, text: &str) -> String {
-        let line: String = text.replace(&self.secret, "***").chars().filter(|c| !c.is_control()).collect();
-        line.trim().chars().take(DETAIL_LENGTH).collect()
+        web::quote(text, [self.secret.as_str()])
     }
 }
 
 impl Client {
     pub fn new(tuning: Tuning) -> Result<Self, SetUpClient> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("command-center/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the key to wherever it points; a proxy would see whom we ask.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(tuning.connect_timeout)
-            .read_timeout(tuning.read_timeout)
-            .pool_max_idle_per_host(16)
-            .build()?;
+        let http = web::client(tuning.connect_timeout, tuning.read_timeout)?;
         Ok(Client { http, limits: Limits::new(tuning.key_rate, tuning.host_rate), tuning })
     }
 
@@ -229,28 +206,27 @@ impl Client {
         match response.status() {
             StatusCode::OK => self.body(ask.path, response).await.map(Some),
             status if status == ask.none => Ok(None),
-            StatusCode::TOO_MANY_REQUESTS => Err(Trouble::Refused(retry_after(&response))),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(Trouble::Refused(web::retry_after(response.headers(), account.clock.now())))
+            }
             _ => Err(self.refusal(account, ask.path, response).await),
         }
     }
 
-    /// The body, up to the limit; nothing of a larger one is kept.
-    async fn body(&self, path: &str, mut response: Response) -> Result<Vec<u8>, Trouble> {
-        let mut body = Vec::new();
-        let broke_off = |error: reqwest::Error| {
-            let message = format!("AccuLynx broke off in the middle of /{path}: {}", cause(&error));
-            Trouble::Passing(failure(ErrorClass::Unavailable, message))
-        };
-        while let Some(chunk) = response.chunk().await.map_err(broke_off)? {
-            if body.len() + chunk.len() > self.tuning.body_limit {
+    /// The body, up to the limit.
+    async fn body(&self, path: &str, response: Response) -> Result<Vec<u8>, Trouble> {
+        web::body(response, self.tuning.body_limit).await.map_err(|bad| match bad {
+            BadBody::BrokeOff(cause) => {
+                let message = format!("AccuLynx broke off in the middle of /{path}: {cause}");
+                Trouble::Passing(failure(ErrorClass::Unavailable, message))
+            }
+            BadBody::TooLarge => {
                 let mib = self.tuning.body_limit >> 20;
                 let message =
                     format!("AccuLynx answered /{path} with more than {mib} MiB: that is not a page of a list");
-                return Err(Trouble::Final(failure(ErrorClass::BadResponse, message)));
+                Trouble::Final(failure(ErrorClass::BadResponse, message))
             }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        })
     }
 
     /// Puts an answer that is not a page into words.
@@ -300,22 +276,13 @@ impl Client {
     }
 
     /// `: detail` from a problem's body, or nothing.
-    async fn detail(&self, account: &Account, mut response: Response) -> String {
-        let mut body = Vec::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > ERROR_BODY_LIMIT {
-                return String::new();
-            }
-        }
-        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let words = problem.get("detail").or_else(|| problem.get("title")).and_then(Value::as_str);
-        words.map(|words| format!(": {}", account.quote(words))).unwrap_or_default()
+    async fn detail(&self, account: &Account, response: Response) -> String {
+        web::detail(response).await.map(|words| format!(": {}", account.quote(&words))).unwrap_or_default()
     }
 
     fn unreachable(&self, account: &Account, error: &reqwest::Error) -> Trouble {
         let what = if error.is_timeout() { "did not answer in time" } else { "could not be reached" };
-        let message = format!("AccuLynx {what} at {}: {}", account.host, cause(error));
+        let message = format!("AccuLynx {what} at {}: {}", account.host, web::cause(error));
         Trouble::Passing(failure(ErrorClass::Unavailable, message))
     }
 
@@ -340,18 +307,4 @@ pub(crate) fn is_plain_id(id: &str) -> bool {
 
 fn where_the_key_is(file: &str) -> String {
     format!("check the secret that connection.api_key names in {file}")
-}
-
-/// The innermost reason: the outer ones only repeat that a request failed, and the address with it.
-fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    if std::ptr::addr_eq(inner, error) { "no reason given".to_owned() } else { inner.to_string() }
-}
-
-/// Seconds to wait; the other form of the header, a date, is not one the vendor sends.
-fn retry_after(response: &Response) -> Option<Duration> {
-    response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

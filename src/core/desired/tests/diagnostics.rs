@@ -280,12 +280,6 @@ fn connections() {
         ],
     );
     check(
-        "interval_sec: 5\nconnection: { webhook_token: { s3cret: } }\n",
-        &[
-            "2:32 bad-secret-ref /connection/webhook_token: webhook_token takes env or file, nothing else (write { env: CC_SECRET_NAME } or { file: NAME })",
-        ],
-    );
-    check(
         "interval_sec: 5\nconnection: { api_key: { env: PEAK } }\n",
         &[
             "2:31 bad-secret-ref /connection/api_key/env: the variable's name has to begin with CC_SECRET_ (name the variable e.g. CC_SECRET_PEAKPRO, here and in the server's environment)",

@@ -28,16 +28,18 @@ fn no_secret_is_repeated() {
         "{\n    env: hunter2,\n    file: hunter2\n    }",
         "\n  # hunter2\n    - hunter2\n    - a: hunter2",
     ] {
-        let text = format!("interval_sec: 5\nconnection:\n  api_key: {value}\nlabels: 5\n");
-        let parsed = parse(&acculynx(), text.as_bytes(), Defaults::NONE);
-        assert!(parsed.spec.is_none(), "{text}");
-        for diagnostic in parsed.diagnostics {
-            let shown = format!("{diagnostic:?}{}", code_frame(&diagnostic, &text));
-            assert!(!shown.contains(SECRET), "{text}: {shown}");
-        }
-        if let Ok(value) = document_value(&acculynx(), text.as_bytes()) {
-            let errors = check_value(&acculynx(), &value, Defaults::NONE).unwrap_err();
-            assert!(!format!("{errors:?}").contains(SECRET), "{text}: {errors:?}");
+        for key in ["api_key", "webhook_token"] {
+            let text = format!("interval_sec: 5\nconnection:\n  {key}: {value}\nlabels: 5\n");
+            let parsed = parse(&acculynx(), text.as_bytes(), Defaults::NONE);
+            assert!(parsed.spec.is_none(), "{text}");
+            for diagnostic in parsed.diagnostics {
+                let shown = format!("{diagnostic:?}{}", code_frame(&diagnostic, &text));
+                assert!(!shown.contains(SECRET), "{text}: {shown}");
+            }
+            if let Ok(value) = document_value(&acculynx(), text.as_bytes()) {
+                let errors = check_value(&acculynx(), &value, Defaults::NONE).unwrap_err();
+                assert!(!format!("{errors:?}").contains(SECRET), "{text}: {errors:?}");
+            }
         }
     }
     let text = "interval_sec: 5\nconnection: { base_url: \"https://me:hunter2@x.example\" }\nlabels: 5\n";

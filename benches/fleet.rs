@@ -21,6 +21,7 @@ fn main() {
     support::edit::measure(&mut table);
     support::git::measure(&mut table);
     support::fire::measure(&mut table);
+    support::runs::measure(&mut table);
     support::api::measure(&mut table);
     table.print();
 }

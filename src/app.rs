@@ -5,6 +5,7 @@ pub mod views;
 
 mod error;
 
+mod admission;
 mod adopt;
 mod apply;
 mod binding;
@@ -19,6 +20,7 @@ mod forecast;
 mod git;
 mod history;
 mod holds;
+mod line_up;
 mod merge;
 mod mutate;
 mod origins;
@@ -101,6 +103,8 @@ pub struct App {
     runs: runs::RunTable,
     webhooks: webhooks::Webhooks,
     deletions: records::Deletions,
+    /// Who may start.
+    admission: Arc<admission::Admission>,
     brakes: Mutex<Vec<Brake>>,
     promises: promises::Promises,
     /// Rung to have the next full pass early.

@@ -33,6 +33,8 @@ pub mod forecast;
 
 pub mod fair;
 
+pub mod missed;
+
 pub mod access;
 
 pub mod mask;

@@ -2,6 +2,7 @@
 
 mod git;
 mod keys;
+mod limits;
 mod load;
 pub(crate) mod values;
 
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 
 use crate::adapters::connectors::Secret;
 use crate::adapters::secrets::ConnectorDefaults;
+use crate::core::fair::Limits;
 use crate::core::plan::GuardPolicy;
 use crate::core::retention::Keep;
 use crate::telemetry::{LogFormat, LogLevel};
@@ -50,8 +52,8 @@ pub struct Settings {
     pub guard: GuardPolicy,
     /// How much of the history of runs is kept, where a schedule says nothing.
     pub keep: Keep,
-    /// Imports that run at the same time.
-    pub max_concurrent_runs: usize,
+    /// Imports that run at the same time, and how fast they start.
+    pub limits: Limits,
     /// How long a run may take whose file does not say; `None` is as long as it likes.
     pub run_timeout: Option<Duration>,
     /// Tenants that get metric labels of their own; the rest count under `other`.
@@ -110,7 +112,7 @@ impl Default for Settings {
             git: GitSettings::default(),
             guard: GuardPolicy::default(),
             keep: Keep::default(),
-            max_concurrent_runs: 64,
+            limits: Limits::default(),
             run_timeout: Some(Duration::from_secs(3600)),
             metric_tenants: 1000,
             debounce: Duration::from_millis(50),

@@ -6,6 +6,7 @@ pub mod fire;
 pub mod floors;
 pub mod git;
 pub mod plan;
+pub mod runs;
 pub mod scan;
 
 use std::path::{Path, PathBuf};

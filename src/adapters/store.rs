@@ -34,6 +34,7 @@ pub use sqlite::SqliteStore;
 
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
+use crate::core::missed::Missed;
 use crate::core::model::{Connector, Digest, ImportStats, LastStatus, Millis, Resource, RunResult, ScheduleId, Source};
 use crate::core::row::{Fingerprint, RowSpec};
 use crate::core::volume::ShortImport;
@@ -249,6 +250,10 @@ pub struct LastRun {
     pub stats: ImportStats,
     pub short: Option<ShortImport>,
     pub failures: u32,
+    /// From its slot to its start, of the last run that the schedule itself started.
+    pub late_ms: Option<Millis>,
+    /// Slots that passed without a run since the schedule was made.
+    pub missed: Missed,
 }
 
 impl LastRun {

@@ -394,6 +394,7 @@ fn glance(row: &FleetRow) -> Glance {
         applied: row.applied,
         paused: is_asleep(row.paused, row.pause_until, row.next_due),
         running: false,
+        interval_sec: row.interval_sec,
         next_due: row.next_due,
         wake: None,
         sync: Sync::Synced,

@@ -11,6 +11,7 @@ use super::App;
 use super::apply::{draft, new_action_id};
 use super::error::AppError;
 use super::holds::{dismissal_view, held_changes, held_digest};
+use super::line_up::LineUp;
 use super::state::Refusals;
 use super::views::{
     DbHealth, DesiredHealth, DriftTotals, Health, InvalidFile, ReplicationHealth, ScheduleStatus, ScheduleView,
@@ -21,8 +22,9 @@ use crate::adapters::store::{ScheduleRow, StatusRow};
 use crate::core::audit::{Verdict, Verifier, operation};
 use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
+use crate::core::missed::Miss;
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
-use crate::core::timing::{iso, seconds};
+use crate::core::timing::{iso, overdue_ms, seconds};
 
 impl App {
     /// Adds memory's half to stored rows: sync state, countdown, whether it runs.
@@ -45,12 +47,15 @@ impl App {
             .zip(glances.into_iter().zip(chosen))
             .map(|(row, (glance, due))| {
                 let tenant = row.tenant.clone();
-                let braked = brakes > 0
-                    && tenant.parse().is_ok_and(|tenant| self.is_braked(&ScheduleId::new(connector, tenant)));
+                let is_running = glance.is_some_and(|glance| glance.running);
+                let id = (brakes > 0 || is_running).then(|| tenant.parse().ok()).flatten();
+                let id = id.map(|tenant| ScheduleId::new(connector, tenant));
+                let braked = brakes > 0 && id.as_ref().is_some_and(|id| self.is_braked(id));
+                let line = id.filter(|_| is_running).map(|id| self.line_up(&id)).unwrap_or_default();
                 let wait = due.and_then(|(due, chosen)| outlook.wait_at(due.max(now), connector, &chosen));
-                let window = wait.and_then(|open| Some((open.end, windows.get(open.window)?.name.clone())));
                 let doubts = Doubts { braked, stale };
-                (tenant, status(connector, row, glance, doubts, window, now))
+                let window = wait.and_then(|open| Some((open.end, windows.get(open.window)?.name.clone())));
+                (tenant, status(connector, row, glance, &line, doubts, window, now))
             })
             .collect()
     }
@@ -119,23 +124,19 @@ impl App {
         let idle = now - self.dispatcher_seen.load(Ordering::Relaxed);
         let stall = Millis::try_from(self.settings.scheduler_stall.as_millis()).unwrap_or(Millis::MAX);
         let stalled = idle > stall;
-        let (running, queued) = self.runs.count();
+        let lines = self.lines(now);
         let fleet = self.fleet();
-        let (mut paused, mut overdue) = (0, 0);
-        for glance in fleet.iter() {
-            paused += u64::from(glance.paused);
-            let waits = glance.wake.is_some_and(|wake| wake > now);
-            overdue += u64::from(!waits && glance.next_due.is_some_and(|due| now - due > 1000));
-        }
         let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let shown = |scope: &str| if scope.is_empty() { "fleet".to_owned() } else { scope.to_owned() };
         SchedulerHealth {
             status: u8::from(!stalled),
             schedules: fleet.len() as u64,
-            paused,
-            running,
-            queued,
-            overdue,
+            paused: fleet.iter().filter(|glance| glance.paused).count() as u64,
+            running: lines.running,
+            queued: lines.queued,
+            waiting_for: lines.waiting_for,
+            overdue: lines.overdue,
+            missed: Miss::ALL.into_iter().map(|why| (why.as_str().to_owned(), self.metrics.missed(why))).collect(),
             last_progress_sec: seconds(idle),
             next_due_iso: fleet.next_due().map(iso),
             brakes: brakes.iter().map(|brake| shown(&brake.scope)).collect(),
@@ -308,6 +309,7 @@ fn status(
     connector: Connector,
     row: StatusRow,
     glance: Option<Glance>,
+    line: &LineUp,
     doubts: Doubts,
     window: Option<(Millis, String)>,
     now: Millis,
@@ -320,14 +322,15 @@ fn status(
     let next_due = window.as_ref().map(|(end, _)| *end).or(next_due);
     let known = glance.map_or(Sync::Pending, |glance| glance.sync);
     let sync = if known == Sync::Synced && doubts.stale { Sync::Pending } else { known };
-    let overdue = next_due.is_some_and(|due| now - due > 1000);
+    let slot = [next_due, line.due].into_iter().flatten().min().filter(|_| !line.running && !is_asleep);
+    let overdue = slot.and_then(|slot| overdue_ms(slot, row.interval_sec, now));
     let reason = match sync {
         _ if doubts.braked => Some("brake"),
         Sync::Pending if doubts.stale => Some("stale"),
         Sync::Pending => Some("waiting"),
         Sync::Synced if paused => Some("suspended"),
         _ if waits => Some("window"),
-        _ if overdue => Some("overdue"),
+        _ if overdue.is_some() => Some("overdue"),
         Sync::Synced if glance.is_some() && next_due.is_none() && !is_asleep => Some("ended"),
         _ => None,
     };
@@ -342,8 +345,15 @@ fn status(
         last_run_iso: row.last.ended.map(iso),
         next_run_iso: next_due.map(iso),
         next_run_in_sec: next_due.map(|due| u64::try_from((due - now + 999) / 1000).unwrap_or(0)),
-        running: glance.is_some_and(|glance| glance.running),
+        running: line.running,
         short: row.last.short.is_some(),
+        overdue: overdue.is_some(),
+        overdue_sec: overdue.map(|late| u64::try_from(late / 1000).unwrap_or(0)),
+        queued: line.queued,
+        waiting_for: line.waiting_for.map(str::to_owned),
+        last_late_ms: row.last.late_ms,
+        missed: row.last.missed.total(),
+        missed_by: row.last.missed.by_name(),
         last_status: row.last.status(),
         consecutive_failures: row.last.failures,
         file: format!("schedules/{connector}/{}.yaml", row.tenant),

@@ -14,7 +14,7 @@ mod volume;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +31,6 @@ use crate::core::volume::Reading;
 /// Runs in flight and those that wait behind them.
 pub(super) struct RunTable {
     lines: Mutex<HashMap<ScheduleId, Line>>,
-    /// Bounds how many imports run at once.
-    room: Semaphore,
     tasks: TaskTracker,
     /// Fires when runs have had their time to end by themselves.
     cancel: CancellationToken,
@@ -127,14 +125,8 @@ impl Job {
 }
 
 impl RunTable {
-    /// A table that lets `room` imports run at once.
-    pub(super) fn new(room: usize) -> Self {
-        RunTable {
-            lines: Mutex::default(),
-            room: Semaphore::new(room),
-            tasks: TaskTracker::new(),
-            cancel: CancellationToken::new(),
-        }
+    pub(super) fn new() -> Self {
+        RunTable { lines: Mutex::default(), tasks: TaskTracker::new(), cancel: CancellationToken::new() }
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<ScheduleId, Line>> {
@@ -147,5 +139,10 @@ impl RunTable {
         let flights: usize = lines.values().map(|line| line.flights.len()).sum();
         let waiting: usize = lines.values().map(|line| line.waiting.len()).sum();
         (flights as u64, waiting as u64)
+    }
+
+    /// The same of one schedule.
+    pub(super) fn count_of(&self, id: &ScheduleId) -> (usize, usize) {
+        self.lines().get(id).map_or((0, 0), |line| (line.flights.len(), line.waiting.len()))
     }
 }

@@ -52,8 +52,9 @@ impl App {
         let now = clock.now();
         Arc::new(App {
             source,
-            runs: runs::RunTable::new(settings.max_concurrent_runs),
             deletions: super::records::Deletions::default(),
+            runs: runs::RunTable::new(),
+            admission: super::admission::Admission::new(settings.limits.clone(), clock.clone()),
             settings,
             clock,
             store,

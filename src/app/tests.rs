@@ -22,6 +22,7 @@ mod bulk;
 mod concurrency;
 mod defaults;
 mod drifting;
+mod fairness;
 mod holding;
 mod mutating;
 mod pauses;

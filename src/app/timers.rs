@@ -15,6 +15,7 @@ use super::windows::Gatekeeper;
 use crate::adapters::store::{Advance, Claim, Granted};
 use crate::core::audit::{Draft, operation};
 use crate::core::fleet::Slot;
+use crate::core::missed::{Miss, Missed};
 use crate::core::model::{Caller, Millis, ScheduleId, Source};
 use crate::core::plan::FieldChange;
 use crate::core::policy::Overlap;
@@ -89,7 +90,7 @@ impl App {
             let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
             let Some((Ok(rhythm), policy)) = fleet.rhythm(slot).zip(fleet.policy(slot)) else { continue };
             if glance.paused {
-                let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now), missed: 0 };
+                let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now), missed: Missed::NONE };
                 batch.lifts.push((slot, advance, lifted(&id, at)));
                 continue;
             }
@@ -99,11 +100,14 @@ impl App {
                 continue;
             }
             let Turn { slots, missed, next } = turn(&rhythm, &policy, at, now);
-            let mut advance = Advance { row: glance.row, from: at, to: next, missed };
-            let braked = self.is_braked(&id);
-            if braked || slots.is_empty() {
-                self.metrics.slot_skipped(if braked { "brake" } else { "missed" });
-                advance.missed += u32::try_from(slots.len()).unwrap_or(u32::MAX);
+            // What was delayed waited for a window's end.
+            let mut missed = Missed::of(if glance.wake.is_some() { Miss::Window } else { Miss::Folded }, missed);
+            let is_braked = self.is_braked(&id);
+            if is_braked {
+                missed = missed.and(Miss::Brake, u32::try_from(slots.len()).unwrap_or(u32::MAX));
+            }
+            let advance = Advance { row: glance.row, from: at, to: next, missed };
+            if is_braked || slots.is_empty() {
                 batch.skipped.push((slot, advance));
             } else {
                 batch.due.push(Due { slot, id, advance, slots, overlap: policy.overlap });
@@ -148,7 +152,7 @@ impl App {
     fn start_due(self: &Arc<Self>, due: &Due, slot: DueSlot, granted: Granted) {
         let claimed = match granted {
             Granted::Run(claimed) => claimed,
-            Granted::Overlap => return self.metrics.slot_skipped("overlap"),
+            Granted::Overlap => return self.metrics.slots_missed(Miss::Overlap, 1),
             Granted::Taken => return,
         };
         if !slot.is_late {
@@ -201,6 +205,7 @@ impl App {
         let mut fleet = self.fleet();
         for (slot, advance) in advances {
             if done {
+                advance.missed.iter().for_each(|(why, count)| self.metrics.slots_missed(why, count));
                 fleet.advance(slot, advance.from, advance.to);
             } else {
                 fleet.put_back(slot);

@@ -46,6 +46,29 @@ pub struct ScheduleStatus {
     /// Whole seconds until the next run, null while paused; 0 when it is overdue.
     pub next_run_in_sec: Option<u64>,
     pub running: bool,
+    /// Its time has come, and the run has not started: beyond a grace of 5 seconds, or of 2 % of the
+    /// interval where that is longer.
+    #[serde(default)]
+    pub overdue: bool,
+    /// Seconds since that time came; only while it is overdue.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub overdue_sec: Option<u64>,
+    /// A run is claimed and waits to start.
+    #[serde(default)]
+    pub queued: bool,
+    /// The limit it waits for: `global`, `connector`, `tenant`, `credential` or `rate`; `run` where it waits
+    /// for the schedule's run before it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting_for: Option<String>,
+    /// How late the last run started that the schedule itself started, milliseconds.
+    #[serde(default)]
+    pub last_late_ms: Option<i64>,
+    /// Slots that passed without a run since the schedule was made.
+    #[serde(default)]
+    pub missed: u64,
+    /// The same by reason: `folded`, `overlap`, `brake`, `window`, `deadline`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub missed_by: BTreeMap<String, u64>,
     pub last_status: Option<LastStatus>,
     /// The last run ended well but brought far less than usual: `last_status.short_import` says how much.
     #[serde(default)]
@@ -172,8 +195,16 @@ pub struct SchedulerHealth {
     pub schedules: u64,
     pub paused: u64,
     pub running: u64,
+    /// Claimed runs that wait: for a limit, or for the run of the same schedule before them.
     pub queued: u64,
+    /// Those that wait for a limit, by which.
+    #[serde(default)]
+    pub waiting_for: BTreeMap<String, u64>,
+    /// Schedules whose time has come and whose run has not started, beyond a grace.
     pub overdue: u64,
+    /// Slots that passed without a run since the program started, by reason.
+    #[serde(default)]
+    pub missed: BTreeMap<String, u64>,
     /// Seconds since the dispatcher last showed progress.
     pub last_progress_sec: f64,
     pub next_due_iso: Option<String>,

@@ -323,6 +323,7 @@ fn row(tenant: &str, status: &ScheduleStatus) -> Vec<String> {
     };
     let next = match status.next_run_in_sec {
         _ if status.running => "running".to_owned(),
+        _ if status.queued => format!("queued ({})", status.waiting_for.as_deref().unwrap_or("about to start")),
         Some(left) => format!("in {}", humantime::format_duration(Duration::from_secs(left))),
         None => "-".to_owned(),
     };

@@ -2,6 +2,7 @@
 //! that tenants take. Every step costs the logarithm of what waits, however much of it is held up by
 //! a limit: what a limit stops is set aside as a whole and comes back as a whole.
 
+mod credential;
 mod limits;
 mod pace;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub use credential::Credential;
 pub use limits::{Limit, Limits, PerConnector};
 pub use pace::{Pace, StartsPerSec};
 
@@ -16,10 +18,6 @@ use crate::core::model::{Connector, Millis, Tenant};
 
 /// A run's place, from the moment it lines up until it has ended.
 pub type Ticket = u64;
-
-/// Names what a source counts requests against: the same for all runs that use one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Credential(pub u64);
 
 /// What goes first within one tenant's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

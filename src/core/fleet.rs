@@ -108,6 +108,8 @@ pub struct Glance {
     pub applied: Fingerprint,
     pub paused: bool,
     pub running: bool,
+    /// `None` where a cron expression says when.
+    pub interval_sec: Option<u32>,
     pub next_due: Option<Millis>,
     /// When a start that has to wait though it is due is looked at again.
     pub wake: Option<Millis>,
@@ -189,6 +191,10 @@ impl Fleet {
             applied: entry.applied,
             paused: entry.paused,
             running: entry.running,
+            interval_sec: match entry.cadence {
+                Cadence::IntervalSec(sec) => Some(sec),
+                Cadence::Cron(_) => None,
+            },
             next_due: (entry.due != NEVER).then_some(entry.due),
             wake: self.waits.wake(slot),
             sync: entry.sync,

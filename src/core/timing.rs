@@ -4,12 +4,14 @@
 mod backoff;
 mod catch_up;
 mod cron;
+mod lateness;
 mod moment;
 mod queue;
 mod rhythm;
 
 pub use backoff::retry_after_ms;
 pub use catch_up::{DueSlot, ON_TIME_MS, Turn, turn};
+pub use lateness::{grace_ms, overdue_ms};
 pub use moment::{iso, parse_time, seconds};
 pub use queue::DueQueue;
 pub use rhythm::{BadRhythm, Rhythm, RhythmCache, jitter_ms};

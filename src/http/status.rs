@@ -119,7 +119,7 @@ fn tagged(headers: &HeaderMap, statuses: &[(String, ScheduleStatus)], next: Opti
 fn tag(statuses: &[(String, ScheduleStatus)], next: Option<&Option<String>>) -> Answer<String> {
     let mut text = serde_json::to_vec(&next).map_err(|_| Problem::internal())?;
     for (tenant, status) in statuses {
-        let still = ScheduleStatus { next_run_in_sec: None, ..status.clone() };
+        let still = ScheduleStatus { next_run_in_sec: None, overdue_sec: None, ..status.clone() };
         serde_json::to_writer(&mut text, &(tenant, still)).map_err(|_| Problem::internal())?;
     }
     let mut hex = Digest::of(&text).to_hex();
@@ -250,6 +250,13 @@ mod tests {
             next_run_in_sec: Some(countdown),
             running: false,
             short: false,
+            overdue: false,
+            overdue_sec: None,
+            queued: false,
+            waiting_for: None,
+            last_late_ms: None,
+            missed: 0,
+            missed_by: std::collections::BTreeMap::new(),
             last_status: None,
             consecutive_failures: 0,
             file: "schedules/acculynx/a.yaml".into(),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::is_well;
 use super::table::Route;
 use crate::app::App;
+use crate::core::fair::Limit;
 
 /// What works in this version, and nothing else.
 const FEATURES: &[&str] = &[
@@ -120,6 +121,10 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     #[expect(clippy::cast_precision_loss, reason = "no server runs for 2^53 seconds")]
     app.metrics.set_uptime(health.uptime_sec as f64);
     app.metrics.set_running(health.scheduler.running);
+    for limit in Limit::ALL {
+        let count = health.scheduler.waiting_for.get(limit.as_str()).copied().unwrap_or(0);
+        app.metrics.set_waiting(limit, count);
+    }
     for state in ["synced", "pending", "drifted", "invalid", "held"] {
         app.metrics.set_schedules(state, health.drift.sync.get(state).copied().unwrap_or(0));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::git::ref_name;
+use super::limits;
 use super::values::{
     any_url, count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent,
     program_list, seconds, socket_address, web_url, words,
@@ -33,7 +34,7 @@ pub struct Key {
 }
 
 impl Key {
-    const fn new(
+    pub(super) const fn new(
         name: &'static str,
         flag: &'static str,
         env: &'static str,
@@ -281,15 +282,11 @@ pub static KEYS: &[Key] = &[
         |s, text| seconds(text, Duration::ZERO, Duration::from_secs(3600)).map(|v| s.restart_delay = v),
         |s| in_seconds(s.restart_delay),
     ),
-    Key::new(
-        "max_concurrent_runs",
-        "max-concurrent-runs",
-        "COMMAND_CENTER_MAX_CONCURRENT_RUNS",
-        "COUNT",
-        "Imports that run at the same time",
-        |s, text| count(text, 1, 100_000).map(|v| s.max_concurrent_runs = v as usize),
-        |s| s.max_concurrent_runs.to_string(),
-    ),
+    limits::MAX_CONCURRENT_RUNS,
+    limits::MAX_RUNS_PER_CONNECTOR,
+    limits::MAX_RUNS_PER_TENANT,
+    limits::MAX_RUNS_PER_CREDENTIAL,
+    limits::STARTS_PER_SEC,
     Key::new(
         "run_timeout_sec",
         "run-timeout-sec",

@@ -11,6 +11,8 @@ use prometheus::{
 };
 
 use crate::core::audit::operation;
+use crate::core::fair::Limit;
+use crate::core::missed::Miss;
 use crate::core::model::Connector;
 
 /// The label of every tenant beyond the limit.
@@ -71,6 +73,7 @@ pub struct Metrics {
     analytics_queries: IntCounter,
     request_duration: HistogramVec,
     fire_lateness: Histogram,
+    start_wait: Histogram,
     import_duration: HistogramVec,
     reconcile_duration: Histogram,
     convergence: Histogram,
@@ -78,6 +81,7 @@ pub struct Metrics {
     uptime: Gauge,
     schedules: IntGaugeVec,
     running: IntGauge,
+    waiting: IntGaugeVec,
     database_bytes: IntGauge,
     wal_bytes: IntGauge,
     disk_free_bytes: IntGauge,
@@ -140,6 +144,11 @@ impl Metrics {
                 &QUICK,
             )?,
             fire_lateness: make.histogram("command_center_fire_lateness_seconds", "From due time to start", &QUICK)?,
+            start_wait: make.histogram(
+                "command_center_start_wait_seconds",
+                "From a run's claim to its start: what limits and turns cost it",
+                &SLOW,
+            )?,
             import_duration: make.histograms(
                 "command_center_import_duration_seconds",
                 "An import",
@@ -160,6 +169,11 @@ impl Metrics {
             uptime: make.seconds("command_center_uptime_seconds", "Time since the program started")?,
             schedules: make.gauges("command_center_schedules", "Schedules by sync state", &["sync"])?,
             running: make.gauge("command_center_runs_in_flight", "Imports running now")?,
+            waiting: make.gauges(
+                "command_center_runs_waiting",
+                "Claimed runs that wait to start, by the limit they wait for",
+                &["limit"],
+            )?,
             database_bytes: make.gauge("command_center_database_bytes", "Size of the database file")?,
             wal_bytes: make.gauge("command_center_database_wal_bytes", "Size of the database's write-ahead log")?,
             disk_free_bytes: make.gauge("command_center_disk_free_bytes", "Free space where the database lies")?,
@@ -182,7 +196,12 @@ impl Metrics {
         self.api_requests.get_metric_with_label_values(&["GET", "/ops/health", "200"])?;
         self.request_duration.get_metric_with_label_values(&["GET", "/ops/health"])?;
         self.access_refused.get_metric_with_label_values(&["missing_role"])?;
-        self.slots_skipped.get_metric_with_label_values(&["overlap"])?;
+        for reason in Miss::ALL {
+            self.slots_skipped.get_metric_with_label_values(&[reason.as_str()])?;
+        }
+        for limit in Limit::ALL {
+            self.waiting.get_metric_with_label_values(&[limit.as_str()])?;
+        }
         self.persisted.get_metric_with_label_values(&["apply"])?;
         for outcome in ["accepted", "duplicate", "ignored", "refused", "failed"] {
             self.webhook_events.get_metric_with_label_values(&["acculynx", outcome])?;
@@ -256,6 +275,11 @@ impl Metrics {
         self.fire_lateness.observe(length(seconds));
     }
 
+    /// How long a claimed run waited for its turn and for room.
+    pub fn start_wait(&self, seconds: f64) {
+        self.start_wait.observe(length(seconds));
+    }
+
     pub fn import_duration(&self, connector: &str, seconds: f64) {
         self.import_duration.with_label_values(&[connector]).observe(length(seconds));
     }
@@ -272,9 +296,14 @@ impl Metrics {
         self.runs.with_label_values(&[connector, if ok { "ok" } else { "failed" }]).inc();
     }
 
-    /// A slot that passed without a run; `reason` is one of a few fixed words.
-    pub fn slot_skipped(&self, reason: &str) {
-        self.slots_skipped.with_label_values(&[reason]).inc();
+    /// Slots that passed without a run.
+    pub fn slots_missed(&self, why: Miss, count: u32) {
+        self.slots_skipped.with_label_values(&[why.as_str()]).inc_by(count.into());
+    }
+
+    /// How many slots passed so since the program started.
+    pub fn missed(&self, why: Miss) -> u64 {
+        self.slots_skipped.with_label_values(&[why.as_str()]).get()
     }
 
     /// A run that ended well and brought far less than its schedule usually does.
@@ -310,6 +339,11 @@ impl Metrics {
         if let Some(free) = disk_free {
             self.disk_free_bytes.set(gauge_value(free));
         }
+    }
+
+    /// Claimed runs that wait for a limit.
+    pub fn set_waiting(&self, limit: Limit, count: u64) {
+        self.waiting.with_label_values(&[limit.as_str()]).set(gauge_value(count));
     }
 
     pub fn set_running(&self, count: u64) {

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{Applied, Author, Change, ChangeKind, Claim, Completion, Put, SharedStore, StoreResult};
 use crate::core::audit::{Draft, Verdict, Verifier, operation};
+use crate::core::missed::{Miss, Missed};
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId, Source};
 use crate::core::policy::Overlap;
 use crate::core::row::RowSpec;
@@ -55,7 +56,7 @@ macro_rules! store_conformance {
                 a_run_between_two_attempts_makes_way_and_is_found_again
                 a_claim_moves_its_timer_unless_an_edit_came_between
                 a_claims_entries_come_only_with_its_grant terms_rise_with_each_opening
-                a_completion_shows_in_the_status failures_add_up_until_a_success
+                a_completion_shows_in_the_status missed_slots_and_lateness_are_kept failures_add_up_until_a_success
                 a_completion_after_the_delete_touches_no_other_schedule open_runs_survive_a_restart;
             past: a_run_is_read_back_whole runs_are_filtered_and_paged history_is_kept_by_count
                 open_runs_and_the_last_good_one_stay history_is_kept_by_age a_forgotten_slot_is_not_taken_again

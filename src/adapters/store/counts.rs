@@ -16,6 +16,9 @@ pub struct FleetCounts {
     pub runs_failed: u64,
     pub records: u64,
     pub audit_entries: u64,
+    /// Slots that passed without a run, of the schedules there are.
+    #[serde(default)]
+    pub missed: u64,
 }
 
 /// One tenant's run history in numbers, per connector.

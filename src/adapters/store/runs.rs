@@ -1,8 +1,9 @@
 //! What the store keeps of runs: slots claimed, attempts, ends.
 
 use super::{Draft, ImportStats, Millis, ScheduleId};
+use crate::core::missed::Missed;
 use crate::core::policy::Overlap;
-use crate::core::run::{RunState, Trigger};
+use crate::core::run::{ErrorClass, RunState, Trigger};
 use crate::core::volume::ShortImport;
 
 /// A timer's move from one due time to the next. It takes place only while the timer still stands
@@ -13,7 +14,7 @@ pub struct Advance {
     pub from: Millis,
     pub to: Option<Millis>,
     /// Slots that pass with this move and get no run.
-    pub missed: u32,
+    pub missed: Missed,
 }
 
 /// Who asked for a run, and in which action.
@@ -142,6 +143,13 @@ pub(super) fn read_stats(text: &str) -> (Option<ImportStats>, Option<ShortImport
     }
     let kept: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     (stats, kept.get(SHORT).and_then(|short| serde_json::from_value(short.clone()).ok()))
+}
+
+impl Completion {
+    /// Whether its slot passed because it could not start in time.
+    pub(super) fn is_deadline_missed(&self) -> bool {
+        self.error_class == Some(ErrorClass::Deadline.as_str())
+    }
 }
 
 /// A run without an end: one that waits, or one that a crash cut off.

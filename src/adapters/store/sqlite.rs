@@ -31,7 +31,7 @@ use super::*;
 use lock::StoreLock;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 10] = [
+const MIGRATIONS: [M<'static>; 11] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
@@ -42,6 +42,7 @@ const MIGRATIONS: [M<'static>; 10] = [
     M::up(include_str!("../../../migrations/sqlite/008_inbox.sql")),
     M::up(include_str!("../../../migrations/sqlite/009_retention.sql")),
     M::up(include_str!("../../../migrations/sqlite/010_volumes.sql")),
+    M::up(include_str!("../../../migrations/sqlite/011_missed.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.

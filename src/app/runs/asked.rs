@@ -114,16 +114,18 @@ impl App {
     ) -> Result<RunNowAnswer, AppError> {
         let status = self.status_of(id).await?;
         let queued = self.is_waiting(id, run);
-        let (state, message) = match ended {
-            Some(end) => ("done", end.message.as_str()),
-            None if queued => ("queued", "the import begins when the one in flight has ended"),
-            None => ("running", "the import goes on"),
+        let waits_for = status.as_ref().filter(|status| !status.running).and_then(|status| status.waiting_for.clone());
+        let (state, message) = match (ended, waits_for) {
+            (Some(end), _) => ("done", end.message.clone()),
+            (None, _) if queued => ("queued", "the import begins when the one in flight has ended".to_owned()),
+            (None, Some(limit)) => ("queued", format!("the import begins when the limit \"{limit}\" has room for it")),
+            (None, None) => ("running", "the import goes on".to_owned()),
         };
         Ok(RunNowAnswer {
             ok: ended.is_none_or(|end| end.ok),
             run_id: run,
             state: state.to_owned(),
-            message: message.to_owned(),
+            message,
             result: ended.map(|end| RunResult { stats: end.stats }),
             schedules: status.into_iter().map(|status| (id.tenant.to_string(), status)).collect(),
             action_id,

@@ -12,6 +12,7 @@ use crate::adapters::connectors::{ImportFailure, ImportOutcome};
 use crate::adapters::store::{Completion, Parked, StoreFuture};
 use crate::app::App;
 use crate::app::blocking::{passes, rest};
+use crate::core::missed::Miss;
 use crate::core::model::{ImportStats, Millis};
 use crate::core::policy::RunPolicy;
 use crate::core::run::{ErrorClass, RunLog, RunState, Trigger};
@@ -96,16 +97,17 @@ impl App {
             if !self.outlast_windows(&job.id, job.trigger, &flight.cancel).await {
                 return self.stopped(flight);
             }
-            let room = tokio::select! {
-                biased;
-                () = flight.cancel.cancelled() => return self.stopped(flight),
-                room = self.runs.room.acquire() => room.ok()?,
+            let Some(room) = self.admit(&job.id, job.trigger, job.nominal, &flight.cancel).await else {
+                return self.stopped(flight);
             };
             if is_parked && !self.insist(job, || self.store.begin_run(job.run)).await? {
                 return None;
             }
             if let Some(verdict) = self.missed_deadline(job, policy, progress.attempts) {
                 return Some(verdict);
+            }
+            if progress.attempts == job.attempts {
+                progress.began = self.clock.now();
             }
             progress.attempts += 1;
             let outcome = self.try_once(job, flight, policy).await;
@@ -160,7 +162,7 @@ impl App {
         let limit = policy.start_deadline_sec.filter(|_| of_a_slot && attempts == 0)?;
         let late = self.clock.now() - job.nominal > Millis::from(limit) * 1000;
         late.then(|| {
-            self.metrics.slot_skipped("deadline");
+            self.metrics.slots_missed(Miss::Deadline, 1);
             let message = format!("not started: its slot is longer ago than start_deadline_sec ({limit} s)");
             Verdict::stopped(ErrorClass::Deadline, message)
         })

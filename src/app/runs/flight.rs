@@ -115,7 +115,7 @@ impl App {
         self.runs.tasks.close();
         if tokio::time::timeout(limit, self.runs.tasks.wait()).await.is_err() {
             self.runs.cancel.cancel();
-            self.runs.room.close();
+            self.admission.close();
             if tokio::time::timeout(Duration::from_secs(10), self.runs.tasks.wait()).await.is_err() {
                 tracing::warn!(component = "acculynx-scheduler", "some imports did not stop; they show as interrupted");
             }

@@ -60,7 +60,8 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             global: 64,
-            per_connector: PerConnector::default(),
+            // Each is a program of its own.
+            per_connector: PerConnector { each: None, of: BTreeMap::from([(Connector::Exec, 8)]) },
             per_tenant: Some(2),
             per_credential: Some(2),
             starts: None,

@@ -116,7 +116,10 @@ impl Model {
             }
             Call::Claim { name, nominal, to, told } => self.claim(store, NAMES[name], nominal, to, told).await,
             Call::Advance { name, from, to } => {
-                store.advance(vec![Advance { row: self.key(NAMES[name]), from, to, missed: 0 }]).await.unwrap();
+                store
+                    .advance(vec![Advance { row: self.key(NAMES[name]), from, to, missed: Missed::NONE }])
+                    .await
+                    .unwrap();
                 self.advance(NAMES[name], from, to);
             }
             Call::Complete { nth, ok } => self.complete(store, nth, ok).await,
@@ -149,7 +152,7 @@ impl Model {
         to: Option<Millis>,
         told: bool,
     ) {
-        let advance = Advance { row: self.key(name), from: nominal, to, missed: 0 };
+        let advance = Advance { row: self.key(name), from: nominal, to, missed: Missed::NONE };
         let audit = if told { vec![draft(name)] } else { Vec::new() };
         let asked = Claim { advance: Some(advance), audit, ..claim(name, nominal) };
         let granted = store.claim(vec![asked], NOW).await.unwrap().remove(0).run();

@@ -55,7 +55,7 @@ pub async fn one_batch_grants_a_slot_once(site: &impl Site) {
 pub async fn a_timer_moves_only_from_where_it_stands(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(100)).await;
-    let advance = |from, to| store.advance(vec![Advance { row, from, to, missed: 0 }]);
+    let advance = |from, to| store.advance(vec![Advance { row, from, to, missed: Missed::NONE }]);
     advance(99, Some(1)).await.unwrap();
     assert_eq!(due(&store, "noop/a").await, Some(100));
     advance(100, Some(200)).await.unwrap();
@@ -70,7 +70,7 @@ pub async fn a_claim_moves_its_timer_unless_an_edit_came_between(site: &impl Sit
     let store = site.open();
     let row = add(&store, "noop/a", Some(100)).await;
     let moving = |nominal, to| Claim {
-        advance: Some(Advance { row, from: nominal, to: Some(to), missed: 2 }),
+        advance: Some(Advance { row, from: nominal, to: Some(to), missed: Missed::of(Miss::Folded, 2) }),
         ..claim("noop/a", nominal)
     };
     assert!(store.claim(vec![moving(100, 200)], NOW).await.unwrap().remove(0).run().is_some());
@@ -119,6 +119,38 @@ pub async fn a_completion_shows_in_the_status(site: &impl Site) {
     assert_eq!(due(&store, "noop/a").await, Some(NOW), "a run's end moves no timer");
 }
 
+pub async fn missed_slots_and_lateness_are_kept(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(100)).await;
+    let last = async |store: &SharedStore| store.schedule(id("noop/a")).await.unwrap().unwrap().last;
+    assert_eq!((last(&store).await.missed, last(&store).await.late_ms), (Missed::NONE, None));
+    let moving = |from, to, missed| Advance { row, from, to: Some(to), missed };
+    store.advance(vec![moving(100, 200, Missed::of(Miss::Brake, 3).and(Miss::Window, 1))]).await.unwrap();
+    store.advance(vec![moving(100, 200, Missed::of(Miss::Brake, 3))]).await.unwrap();
+    let claimed = |from, to| Claim {
+        advance: Some(moving(from, to, Missed::of(Miss::Folded, 2))),
+        overlap: Some(Overlap::Skip),
+        ..claim("noop/a", from)
+    };
+    let run = store.claim(vec![claimed(200, 300)], NOW).await.unwrap().remove(0).run().unwrap().run;
+    assert_eq!(store.claim(vec![claimed(300, 400)], NOW).await.unwrap(), [Granted::Overlap]);
+    store.complete(Completion { started: 230, ..ended(run, row, true) }).await.unwrap();
+    let too_late = store.claim(vec![claimed(400, 500)], NOW).await.unwrap().remove(0).run().unwrap().run;
+    let deadline = Completion { started: 9_999, error_class: Some("deadline"), ..ended(too_late, row, false) };
+    store.complete(deadline).await.unwrap();
+    let asked = Claim { trigger: Trigger::RunNow, ..claim("noop/a", 450) };
+    let asked = store.claim(vec![asked], NOW).await.unwrap().remove(0).run().unwrap().run;
+    store.complete(Completion { started: 8_888, ..ended(asked, row, true) }).await.unwrap();
+    store.close();
+
+    let store = site.open();
+    let missed = last(&store).await.missed;
+    let counts: Vec<(&str, u32)> = missed.iter().map(|(why, count)| (why.as_str(), count)).collect();
+    assert_eq!(counts, [("folded", 6), ("overlap", 1), ("brake", 3), ("window", 1), ("deadline", 1)]);
+    assert_eq!(last(&store).await.late_ms, Some(30), "neither what was asked for nor what never started is late");
+    assert_eq!(store.fleet_counts().await.unwrap().missed, missed.total());
+}
+
 pub async fn failures_add_up_until_a_success(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", None).await;
@@ -164,7 +196,7 @@ pub async fn open_runs_survive_a_restart(site: &impl Site) {
 pub async fn a_lift_is_told_of_once(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(NOW)).await;
-    let lift = |from| (Advance { row, from, to: Some(NOW + 60), missed: 0 }, draft("noop/a"));
+    let lift = |from| (Advance { row, from, to: Some(NOW + 60), missed: Missed::NONE }, draft("noop/a"));
     store.lift(vec![lift(NOW - 1)], NOW).await.unwrap();
     assert_eq!((store.audit_head().await.unwrap().seq, due(&store, "noop/a").await), (0, Some(NOW)));
     for _ in 0..2 {

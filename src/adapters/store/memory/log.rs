@@ -57,6 +57,7 @@ pub(super) fn fleet_counts(tables: &Tables) -> FleetCounts {
         runs_failed: ended(false),
         records: tables.records.len() as u64,
         audit_entries: tables.audit.len() as u64,
+        missed: tables.timers.values().map(|timer| timer.last.missed.total()).sum(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::{Advance, Asked, Claim, Claimed, Completion, Granted, LastRun, OpenRun, Parked};
 use super::tables::{Tables, Timer};
 use crate::core::audit::Draft;
+use crate::core::missed::Miss;
 use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::policy::Overlap;
 use crate::core::run::{RunState, Trigger};
@@ -52,7 +53,8 @@ impl Tables {
         };
         let free = queued.is_some() && !is_forgotten && self.slots.insert((claim.id.clone(), claim.nominal));
         if let Some(advance) = &claim.advance {
-            self.advance(&Advance { missed: advance.missed + u32::from(queued.is_none()), ..*advance });
+            let missed = advance.missed.and(Miss::Overlap, u32::from(queued.is_none()));
+            self.advance(&Advance { missed, ..*advance });
         }
         let Some(is_queued) = queued else { return Granted::Overlap };
         if !free {
@@ -86,7 +88,7 @@ impl Tables {
     pub fn advance(&mut self, advance: &Advance) {
         if let Some(timer) = self.timers.get_mut(&advance.row).filter(|timer| timer.due == Some(advance.from)) {
             timer.due = advance.to;
-            timer.missed += advance.missed;
+            timer.last.missed += advance.missed;
         }
     }
 
@@ -117,6 +119,7 @@ impl Tables {
     }
 
     pub fn complete(&mut self, mut completion: Completion) -> u32 {
+        let is_deadline_missed = completion.is_deadline_missed();
         let volume = completion.volume.take();
         let (short, entry) = volume.as_ref().and_then(|volume| volume.short.clone()).unzip();
         let Some(run) = self.open(completion.run) else { return 0 };
@@ -127,6 +130,8 @@ impl Tables {
         run.stats = completion.stats;
         (run.attempts, run.retry_at, run.log) = (completion.attempts, None, completion.log);
         (run.message, run.error_class) = (Some(completion.message.clone()), completion.error_class);
+        let is_timed = run.trigger == Trigger::Schedule && !is_deadline_missed;
+        let late_ms = is_timed.then_some((run.started - run.nominal).max(0));
         run.short = short.clone();
         self.append(entry.into_iter().collect(), completion.ended);
         let Some(Timer { last, volumes, .. }) = self.timers.get_mut(&completion.row) else { return 0 };
@@ -141,6 +146,8 @@ impl Tables {
             stats: completion.stats,
             short,
             failures,
+            late_ms: late_ms.or(last.late_ms),
+            missed: last.missed.and(Miss::Deadline, u32::from(is_deadline_missed)),
         };
         failures
     }

@@ -30,7 +30,6 @@ pub struct Row {
 pub struct Timer {
     pub due: Option<Millis>,
     pub last: LastRun,
-    pub missed: u32,
     /// The latest slot whose run was forgotten.
     pub pruned: Option<Millis>,
     /// What the last complete readings brought.

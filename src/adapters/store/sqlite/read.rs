@@ -13,6 +13,7 @@ use crate::adapters::store::{
     Remembered, ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
 };
 use crate::core::audit::{Entry, Head, operation};
+use crate::core::missed::{Miss, Missed};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
 use crate::core::policy::policy_text;
 use crate::core::row::{Fingerprint, RowSpec, row_fingerprint};
@@ -121,6 +122,17 @@ pub(super) fn fleet(connection: &Connection, hand_over: HandOver<'_, FleetRow>) 
     scan(statement.query([])?, read, hand_over)
 }
 
+/// What `last_run` reads, in its order.
+const LAST_RUN: &str = "t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures, t.last_late_ms,
+    t.missed_folded, t.missed_overlap, t.missed_brake, t.missed_window, t.missed_deadline";
+
+fn missed(row: &Row<'_>, first: usize) -> Result<Missed> {
+    Miss::ALL
+        .into_iter()
+        .enumerate()
+        .try_fold(Missed::NONE, |sum, (at, why)| Ok(sum.and(why, loose(row, first + at)?.unwrap_or(0))))
+}
+
 fn last_run(row: &Row<'_>, first: usize) -> Result<LastRun> {
     let (stats, short) = loose::<String>(row, first + 3)?.map(|text| read_stats(&text)).unwrap_or_default();
     Ok(LastRun {
@@ -130,13 +142,17 @@ fn last_run(row: &Row<'_>, first: usize) -> Result<LastRun> {
         stats: stats.unwrap_or_default(),
         short,
         failures: loose(row, first + 4)?.unwrap_or(0),
+        late_ms: loose(row, first + 5)?,
+        missed: missed(row, first + 6)?,
     })
 }
 
 pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: HandOver<'_, StatusRow>) -> Result<()> {
-    const COLUMNS: &str = "SELECT s.id, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason,
-        s.digest, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures, s.pause_until_ms
-        FROM schedules s LEFT JOIN timers t ON t.id = s.id WHERE s.connector = ?1";
+    let columns = format!(
+        "SELECT s.id, s.tenant, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason,
+                s.digest, t.next_due_ms, s.pause_until_ms, {LAST_RUN}
+         FROM schedules s LEFT JOIN timers t ON t.id = s.id WHERE s.connector = ?1"
+    );
     let read = |row: &Row<'_>| {
         let Some(tenant) = loose(row, 1)? else { return Ok(None) };
         Ok(Some(StatusRow {
@@ -149,30 +165,29 @@ pub(super) fn statuses(connection: &Connection, query: &StatusQuery, hand_over: 
             pause_reason: loose(row, 6)?,
             digest: loose_digest(row, 7)?,
             next_due: loose(row, 8)?,
-            last: last_run(row, 9)?,
-            pause_until: loose(row, 14)?,
+            pause_until: loose(row, 9)?,
+            last: last_run(row, 10)?,
         }))
     };
     let connector = query.connector.as_str();
     if let Some(tenant) = &query.tenant {
-        let one = format!("{COLUMNS} AND s.tenant = ?2 AND s.id > ?3 LIMIT ?4");
+        let one = format!("{columns} AND s.tenant = ?2 AND s.id > ?3 LIMIT ?4");
         let mut statement = connection.prepare_cached(&one)?;
         return scan(statement.query((connector, tenant, query.after, query.limit))?, read, hand_over);
     }
     // The unary plus keeps the planner on the row key, the order the cursor needs.
-    let all = format!("{} AND s.id > ?2 ORDER BY s.id LIMIT ?3", COLUMNS.replace("s.connector", "+s.connector"));
+    let all = format!("{} AND s.id > ?2 ORDER BY s.id LIMIT ?3", columns.replace("s.connector", "+s.connector"));
     let mut statement = connection.prepare_cached(&all)?;
     scan(statement.query((connector, query.after, query.limit))?, read, hand_over)
 }
 
 pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Option<ScheduleRow>> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT s.id, s.interval_sec, s.cron, s.timezone, s.paused, s.pause_reason, s.spec, s.digest, s.stamp,
-                s.content, t.next_due_ms, t.last_run_ms, t.last_ok, t.last_message, t.last_stats, t.failures,
-                s.pause_until_ms, s.basis
+                s.content, t.next_due_ms, s.pause_until_ms, s.basis, {LAST_RUN}
          FROM schedules s LEFT JOIN timers t ON t.id = s.id
-         WHERE s.connector = ?1 AND s.tenant = ?2",
-    )?;
+         WHERE s.connector = ?1 AND s.tenant = ?2"
+    ))?;
     let read = |row: &Row<'_>| {
         Ok(ScheduleRow {
             row: row.get(0)?,
@@ -182,15 +197,15 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
                 timezone: loose(row, 3)?,
                 paused: loose(row, 4)?.unwrap_or(false),
                 pause_reason: loose(row, 5)?,
-                pause_until: loose(row, 16)?,
+                pause_until: loose(row, 11)?,
                 rest: loose(row, 6)?.unwrap_or_default(),
             },
             digest: loose_digest(row, 7)?,
-            basis: basis(row, 17, 7)?,
+            basis: basis(row, 12, 7)?,
             stamp: stamp(loose(row, 8)?.unwrap_or(0)),
             content: loose(row, 9)?.unwrap_or_default(),
             next_due: loose(row, 10)?,
-            last: last_run(row, 11)?,
+            last: last_run(row, 13)?,
         })
     };
     statement.query_row((id.connector.as_str(), id.tenant.as_str()), read).optional()
@@ -345,7 +360,8 @@ pub(super) fn fleet_counts(connection: &Connection) -> Result<FleetCounts> {
         "SELECT (SELECT count(*) FROM schedules), (SELECT count(*) FROM schedules s LEFT JOIN timers t ON t.id = s.id
                  WHERE paused AND (pause_until_ms IS NULL OR next_due_ms IS NULL OR next_due_ms = pause_until_ms)),
                 (SELECT count(*) FROM timers WHERE failures > 0), count(*), sum(ok = 1), sum(ok = 0),
-                (SELECT count(*) FROM records), (SELECT count(*) FROM audit)
+                (SELECT count(*) FROM records), (SELECT count(*) FROM audit),
+                (SELECT sum(missed_folded + missed_overlap + missed_brake + missed_window + missed_deadline) FROM timers)
          FROM runs",
         [],
         |row| {
@@ -358,6 +374,7 @@ pub(super) fn fleet_counts(connection: &Connection) -> Result<FleetCounts> {
                 runs_failed: count(row, 5)?,
                 records: count(row, 6)?,
                 audit_entries: count(row, 7)?,
+                missed: count(row, 8)?,
             })
         },
     )

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Result};
 use super::writer::Work;
 use crate::adapters::store::{Advance, Claim, Claimed, Completion, Granted, OpenRun, Parked};
 use crate::core::audit::Draft;
+use crate::core::missed::{Miss, Missed};
 use crate::core::model::{Millis, ScheduleId};
 use crate::core::policy::Overlap;
 use crate::core::run::{RunState, Trigger};
@@ -27,7 +28,7 @@ fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> 
         Some(is_queued) => insert(work, &schedule, &claim, is_queued, now)?,
     };
     if let Some(advance) = &claim.advance {
-        let missed = advance.missed + u32::from(granted == Granted::Overlap);
+        let missed = advance.missed.and(Miss::Overlap, u32::from(granted == Granted::Overlap));
         move_timer(work, &Advance { missed, ..*advance })?;
     }
     Ok(match granted {
@@ -103,10 +104,29 @@ pub(super) fn lift(work: &mut Work<'_>, lifts: Vec<(Advance, Draft)>, now: Milli
 
 /// Returns how many timers stood where it was to move from.
 fn move_timer(work: &mut Work<'_>, advance: &Advance) -> Result<usize> {
+    let moved = work.execute(
+        "UPDATE timers SET next_due_ms = ?3 WHERE id = ?1 AND next_due_ms = ?2",
+        (advance.row, advance.from, advance.to),
+    )?;
+    if moved > 0 {
+        count_missed(work, advance.row, advance.missed)?;
+    }
+    Ok(moved)
+}
+
+fn count_missed(work: &mut Work<'_>, row: i64, missed: Missed) -> Result<()> {
+    if missed == Missed::NONE {
+        return Ok(());
+    }
+    let of = |why| missed.get(why);
     work.execute(
-        "UPDATE timers SET next_due_ms = ?3, missed = missed + ?4 WHERE id = ?1 AND next_due_ms = ?2",
-        (advance.row, advance.from, advance.to, advance.missed),
+        "UPDATE timers SET missed_folded = missed_folded + ?2, missed_overlap = missed_overlap + ?3,
+                missed_brake = missed_brake + ?4, missed_window = missed_window + ?5,
+                missed_deadline = missed_deadline + ?6
+         WHERE id = ?1",
+        (row, of(Miss::Folded), of(Miss::Overlap), of(Miss::Brake), of(Miss::Window), of(Miss::Deadline)),
     )
+    .map(|_| ())
 }
 
 /// A run that had waited goes on. Returns whether it still may.
@@ -129,10 +149,11 @@ pub(super) fn park(work: &mut Work<'_>, parked: &Parked) -> Result<()> {
 /// failures in a row.
 pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u32> {
     let stats = completion.stats_text();
-    let ended = work.execute(
+    let ended = work.row(
         "UPDATE runs SET state = ?2, ended_ms = ?3, ok = ?4, message = ?5, error_class = ?6, stats = ?7,
                 started_ms = ?8, attempts = ?9, log = ?10, retry_at_ms = NULL
-         WHERE id = ?1 AND ended_ms IS NULL",
+         WHERE id = ?1 AND ended_ms IS NULL
+         RETURNING CASE WHEN trigger = 'schedule' AND error_class IS NOT 'deadline' THEN started_ms - nominal_ms END",
         rusqlite::params![
             completion.run,
             completion.state.as_str(),
@@ -145,13 +166,16 @@ pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u
             completion.attempts,
             &completion.log,
         ],
+        |row| row.get::<_, Option<Millis>>(0),
     )?;
-    if ended == 0 {
-        return Ok(0);
+    let Some(late_ms) = ended else { return Ok(0) };
+    if completion.is_deadline_missed() {
+        count_missed(work, completion.row, Missed::of(Miss::Deadline, 1))?;
     }
     let failures = work.row(
         "UPDATE timers SET last_run_ms = ?2, last_ok = ?3, last_message = ?4, last_stats = ?5,
-                           failures = CASE WHEN ?3 THEN 0 ELSE failures + ?6 END
+                           failures = CASE WHEN ?3 THEN 0 ELSE failures + ?6 END,
+                           last_late_ms = coalesce(max(?7, 0), last_late_ms)
          WHERE id = ?1 RETURNING failures",
         (
             completion.row,
@@ -160,6 +184,7 @@ pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u
             &completion.message,
             &stats,
             u32::from(completion.state.counts()),
+            late_ms,
         ),
         |row| row.get(0),
     )?;

@@ -2,13 +2,13 @@
 
 mod common;
 
+use command_center::adapters::clock::Clock;
 use common::{Options, Server, at, eventually, hold, text};
 use serde_json::{Value, json};
 
 /// A window that stands now: it began with this minute and lasts for nearly an hour.
 fn now() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time after 1970");
-    let minute = since.as_secs() / 60 % 60;
+    let minute = Clock::System.now() / 60_000 % 60;
     format!("cron: {minute} * * * *\nduration_sec: 3599\nconnectors: [noop]\nreason: the roof is open\n")
 }
 

@@ -9,7 +9,7 @@ use command_center::adapters::connectors::acculynx::{AccuLynx, Tuning};
 use command_center::adapters::connectors::noop::Noop;
 use command_center::adapters::connectors::{Connect, Connectors, ImportContext, ImportOutcome};
 use command_center::adapters::store::{SharedStore, SqliteStore};
-use command_center::app::{App, Backfill};
+use command_center::app::{App, Backfill, RunNow};
 use command_center::core::fair::{Bid, Credential, Fair, Limits, Urgency};
 use command_center::core::model::{Caller, Connector, ScheduleId, Source};
 use command_center::sandbox::{BASE_PATH, SandboxOptions};
@@ -236,7 +236,8 @@ fn throughput(table: &mut Table) {
     let start = Instant::now();
     let run = runtime.block_on(app.run_now(&id, &caller, Duration::from_secs(300))).expect("a run");
     let took = start.elapsed();
-    let command_center::app::RunNow::Done(answer) = run else { panic!("the import did not end in {took:?}") };
+    let answer = if let RunNow::Done(answer) = run { Some(answer) } else { None };
+    let answer = answer.expect("an import that ends in time");
     assert!(answer.ok, "{}", answer.message);
     let rows = answer.result.expect("counts").stats.imported;
     app.store.close();

@@ -275,5 +275,6 @@ fn failed(error: ImportFailure) -> ImportOutcome {
     ImportOutcome { stats: ImportStats::default(), error: Some(error), log: None }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

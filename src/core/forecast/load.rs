@@ -86,7 +86,7 @@ pub const JUMP_FIRES: u32 = 100;
 /// How many times the median minute's a busy minute has to have.
 pub const JUMP_TIMES: u32 = 10;
 
-/// Minutes that a change gives at least [`JUMP_FIRES`] more fires and [`JUMP_TIMES`] the fires of the
+/// Minutes that a change gives at least [`JUMP_FIRES`] more fires and `JUMP_TIMES` the fires of the
 /// median minute: the highest first.
 pub fn jumps(before: &Load, after: &Load) -> Vec<Jump> {
     let least = after.median().saturating_mul(JUMP_TIMES).max(JUMP_FIRES);

@@ -15,10 +15,10 @@ use crate::core::model::{Connector, Tenant};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  command-center forecast                          the load of the coming day
+  command-center forecast                           the load of the coming day
   command-center forecast --for 7d --output json
-  command-center forecast peakpro --count 20       when one tenant's schedules start
-  command-center forecast --desired-dir ./desired  what these files would make of it
+  command-center forecast peakpro --count 20        when one tenant's schedules start
+  command-center forecast --desired-dir ./desired   what these files would make of it
 
 Exit codes: 0 done; 1 the files make a minute jump; 2 an error or an invalid file.")]
 pub(super) struct ForecastArgs {

@@ -8,6 +8,7 @@ use super::{CliError, Exit, Global, out};
 use crate::app::views::{WindowView, WindowsAnswer};
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  command-center windows list")]
 pub(super) enum WindowsCommand {
     /// Every maintenance window with its next times.
     #[command(after_help = "Example:\n  command-center windows list --output json")]

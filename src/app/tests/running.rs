@@ -247,14 +247,13 @@ async fn a_cancelled_run_says_by_whom_and_is_no_failure() {
 }
 
 /// Down for five slots: what runs when the program is back, and how many are counted as missed.
-async fn after_downtime(rules: &str) -> (Vec<String>, i64) {
+async fn after_downtime(rules: &str) -> (Vec<String>, u64) {
     let script = Script::of([]);
     let world = world(&format!("cron: '*/10 * * * *'\n{rules}"), &script).await;
     world.clock.advance(50 * 60_000 + 5 * 60_000);
     fire(&world).await;
     ended(&world).await;
-    let database = rusqlite::Connection::open(world.folder.path().join("data/store.db")).unwrap();
-    let missed = database.query_row("SELECT missed FROM timers", [], |row| row.get(0)).unwrap();
+    let missed = world.status("noop/a").await.unwrap().missed;
     (runs(&world), missed)
 }
 

@@ -70,8 +70,9 @@ pub(super) fn connection(
 
 /// A key that belongs to other connectors' connections.
 fn of_another(connector: Connector, takers: &[Connector], own: &[&str], entry: &Entry<'_>, path: &Path<'_>) -> Finding {
+    let does = if takers.len() == 1 { "does" } else { "do" };
     let takers = takers.iter().map(|taker| taker.as_str()).collect::<Vec<_>>().join(" and ");
-    let message = format!("the {connector} connector takes no {}; {takers} does", shown(&entry.key));
+    let message = format!("the {connector} connector takes no {}; {takers} {does}", shown(&entry.key));
     let hint = format!("remove it; {connector} takes: {}", own.join(", "));
     Finding::error(entry.at, "not-for-connector", path.pointer(), message).hint(hint)
 }

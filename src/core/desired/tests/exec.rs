@@ -117,7 +117,7 @@ fn a_command_is_needed_and_checked() {
     );
     check(
         "connection: { command: [tap], base_url: 'https://x.example' }",
-        "not-for-connector /connection/base_url: the exec connector takes no base_url; acculynx does (remove it; exec takes: command, config, catalog, env, protocol, idle_timeout_sec, max_output_mb, max_line_kb)",
+        "not-for-connector /connection/base_url: the exec connector takes no base_url; acculynx and http do (remove it; exec takes: command, config, catalog, env, protocol, idle_timeout_sec, max_output_mb, max_line_kb)",
     );
     check(
         "connection: { command: [tap] }\nresources: [jobs]",

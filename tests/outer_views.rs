@@ -398,7 +398,7 @@ async fn the_log_is_json_lines_with_the_frozen_fields() {
 #[tokio::test]
 async fn schemas_are_served_as_they_are_committed() {
     let server = Options::default().start().await;
-    for name in ["schedule.schema.json", "defaults.schema.json"] {
+    for name in ["schedule.schema.json", "defaults.schema.json", "window.schema.json"] {
         let path = format!("/schemas/{name}");
         let reply = server.get(&path).send().await;
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
@@ -408,7 +408,11 @@ async fn schemas_are_served_as_they_are_committed() {
         assert_eq!((again.code(), again.text().as_str()), (304, ""));
     }
     let unknown = server.get("/schemas/nothing.json").send().await.problem(404);
-    assert_eq!(unknown["schemas"], json!(["schedule.schema.json", "defaults.schema.json"]), "{unknown}");
+    assert_eq!(
+        unknown["schemas"],
+        json!(["schedule.schema.json", "defaults.schema.json", "window.schema.json"]),
+        "{unknown}"
+    );
     let document = server.get("/openapi.json").send().await.expect(200);
     assert!(
         at(&document, "/paths/~1schemas~1{name}/get/responses/200/content").get("application/schema+json").is_some()

@@ -12,35 +12,46 @@ use crate::core::timing::iso;
 
 /// Operations' names, as contract part 3 freezes them.
 pub mod operation {
-    pub const CREATED: &str = "scheduler.schedule.created";
-    pub const UPDATED: &str = "scheduler.schedule.updated";
-    pub const DELETED: &str = "scheduler.schedule.deleted";
-    pub const PAUSED: &str = "scheduler.schedule.paused";
-    pub const RESUMED: &str = "scheduler.schedule.resumed";
-    pub const FORCE_RUN: &str = "scheduler.import.force_run";
-    pub const INTERRUPTED: &str = "scheduler.import.interrupted";
-    pub const VOLUME_SHORT: &str = "import.volume.short";
-    pub const RECORDS_DELETED: &str = "import.records.deleted";
-    pub const CANCELLED: &str = "scheduler.import.cancelled";
-    pub const BACKFILLED: &str = "scheduler.import.backfilled";
-    pub const DRIFT_DETECTED: &str = "reconcile.drift.detected";
-    pub const DRIFT_REPAIRED: &str = "reconcile.drift.repaired";
-    pub const FILE_INVALID: &str = "reconcile.file.invalid";
-    pub const DEFAULTS_CHANGED: &str = "reconcile.defaults.changed";
-    pub const WINDOW_CHANGED: &str = "desired.window.changed";
-    pub const FILE_RECOVERED: &str = "reconcile.file.recovered";
-    pub const BULK_HELD: &str = "scheduler.bulk.held";
-    pub const PRUNE_HELD: &str = "reconcile.prune.held";
-    pub const WRITE_DISPLACED: &str = "reconcile.write.displaced";
-    pub const HOLD_DISMISSED: &str = "reconcile.hold.dismissed";
-    pub const HOLD_LAPSED: &str = "reconcile.hold.lapsed";
-    pub const PLAN_CONFIRMED: &str = "reconcile.plan.confirmed";
-    pub const GIT_PULLED: &str = "ops.git.pulled";
-    pub const BRAKE_PULLED: &str = "ops.brake.pulled";
-    pub const BRAKE_RELEASED: &str = "ops.brake.released";
-    pub const ACCESS_REFUSED: &str = "access.request.refused";
-    pub const DIRECTORY_ROLLED_BACK: &str = "ops.directory.rolled_back";
-    pub const RESTART_REQUESTED: &str = "ops.restart.requested";
+    macro_rules! operations {
+        ($($name:ident = $text:literal,)*) => {
+            $(pub const $name: &str = $text;)*
+
+            /// Every operation there is; `docs/audit.md` explains them.
+            pub const ALL: &[&str] = &[$($name),*];
+        };
+    }
+
+    operations! {
+        CREATED = "scheduler.schedule.created",
+        UPDATED = "scheduler.schedule.updated",
+        DELETED = "scheduler.schedule.deleted",
+        PAUSED = "scheduler.schedule.paused",
+        RESUMED = "scheduler.schedule.resumed",
+        FORCE_RUN = "scheduler.import.force_run",
+        INTERRUPTED = "scheduler.import.interrupted",
+        VOLUME_SHORT = "import.volume.short",
+        RECORDS_DELETED = "import.records.deleted",
+        CANCELLED = "scheduler.import.cancelled",
+        BACKFILLED = "scheduler.import.backfilled",
+        DRIFT_DETECTED = "reconcile.drift.detected",
+        DRIFT_REPAIRED = "reconcile.drift.repaired",
+        FILE_INVALID = "reconcile.file.invalid",
+        DEFAULTS_CHANGED = "reconcile.defaults.changed",
+        WINDOW_CHANGED = "desired.window.changed",
+        FILE_RECOVERED = "reconcile.file.recovered",
+        BULK_HELD = "scheduler.bulk.held",
+        PRUNE_HELD = "reconcile.prune.held",
+        WRITE_DISPLACED = "reconcile.write.displaced",
+        HOLD_DISMISSED = "reconcile.hold.dismissed",
+        HOLD_LAPSED = "reconcile.hold.lapsed",
+        PLAN_CONFIRMED = "reconcile.plan.confirmed",
+        GIT_PULLED = "ops.git.pulled",
+        BRAKE_PULLED = "ops.brake.pulled",
+        BRAKE_RELEASED = "ops.brake.released",
+        ACCESS_REFUSED = "access.request.refused",
+        DIRECTORY_ROLLED_BACK = "ops.directory.rolled_back",
+        RESTART_REQUESTED = "ops.restart.requested",
+    }
 
     /// The name an `operation=` filter means: the seeds' older names stand for today's.
     pub fn canonical(name: &str) -> &str {

@@ -143,7 +143,7 @@ pub(super) fn contacts(world: &World, now: Millis, parameters: &Parameters) -> R
     parameters.page(&contacts, contacts.len(), MOST_ELSEWHERE, |contact| world.contact_json(contact))
 }
 
-pub(super) fn users(world: &World, parameters: &Parameters) -> Result<Page, Refused> {
+pub(super) fn users(world: &World, _now: Millis, parameters: &Parameters) -> Result<Page, Refused> {
     let users = world.users();
     parameters.page(&users, users.len(), MOST_ELSEWHERE, Value::clone)
 }

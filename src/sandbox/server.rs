@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, Extension, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use http_body_util::BodyExt;
@@ -91,13 +91,13 @@ pub(super) fn router(options: SandboxOptions, clock: Clock, shutdown: Cancellati
         traces: AtomicU64::new(1),
     });
     let api = Router::new()
-        .route("/jobs", get(jobs))
+        .route("/jobs", pages("recordStartIndex", lists::jobs))
         .route("/jobs/{id}", get(job))
-        .route("/contacts", get(contacts))
+        .route("/contacts", pages("pageStartIndex", lists::contacts))
         .route("/contacts/{id}", get(contact))
         .route("/jobs/{id}/milestone-history", get(milestone_history))
-        .route("/estimates", get(estimates))
-        .route("/users", get(users))
+        .route("/estimates", pages("pageStartIndex", lists::estimates))
+        .route("/users", pages("recordStartIndex", lists::users))
         .route("/diagnostics/ping", get(|| async { Json(json!({"status": "ok"})) }))
         .fallback(|State(sandbox): State<Arc<Sandbox>>| async move {
             sandbox.problem(StatusCode::NOT_FOUND, "There is nothing at this path.")
@@ -287,51 +287,20 @@ fn parameters(query: &BTreeMap<String, String>, offset: &str, twist: Option<&Ext
     Parameters::new(query, lists::OffsetName(offset.to_owned()))
 }
 
-type Asked = Query<BTreeMap<String, String>>;
-
-async fn jobs(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(company): Extension<Company>,
-    twist: Option<Extension<Twist>>,
-    Query(query): Asked,
-) -> Response {
-    let (world, now) = sandbox.world(&company);
-    let parameters = parameters(&query, "recordStartIndex", twist.as_ref());
-    sandbox.page(lists::jobs(&world, now, &parameters), twist)
+/// Answers with a list's pages, whose offset is asked for by the name `offset`.
+fn pages(offset: &'static str, list: List) -> MethodRouter<Arc<Sandbox>> {
+    let answer = async move |State(sandbox): State<Arc<Sandbox>>,
+                             Extension(company): Extension<Company>,
+                             twist: Option<Extension<Twist>>,
+                             Query(query): Query<BTreeMap<String, String>>| {
+        let (world, now) = sandbox.world(&company);
+        let page = list(&world, now, &parameters(&query, offset, twist.as_ref()));
+        sandbox.page(page, twist)
+    };
+    get(answer)
 }
 
-async fn contacts(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(company): Extension<Company>,
-    twist: Option<Extension<Twist>>,
-    Query(query): Asked,
-) -> Response {
-    let (world, now) = sandbox.world(&company);
-    let parameters = parameters(&query, "pageStartIndex", twist.as_ref());
-    sandbox.page(lists::contacts(&world, now, &parameters), twist)
-}
-
-async fn users(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(company): Extension<Company>,
-    twist: Option<Extension<Twist>>,
-    Query(query): Asked,
-) -> Response {
-    let (world, _) = sandbox.world(&company);
-    let parameters = parameters(&query, "recordStartIndex", twist.as_ref());
-    sandbox.page(lists::users(&world, &parameters), twist)
-}
-
-async fn estimates(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(company): Extension<Company>,
-    twist: Option<Extension<Twist>>,
-    Query(query): Asked,
-) -> Response {
-    let (world, now) = sandbox.world(&company);
-    let parameters = parameters(&query, "pageStartIndex", twist.as_ref());
-    sandbox.page(lists::estimates(&world, now, &parameters), twist)
-}
+type List = fn(&World, Millis, &Parameters) -> Result<lists::Page, lists::Refused>;
 
 /// All of it at once: this list has no pages.
 async fn milestone_history(

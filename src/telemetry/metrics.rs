@@ -26,29 +26,6 @@ const SYNC_STATES: [&str; 5] = ["synced", "pending", "drifted", "invalid", "held
 /// Methods that get a label of their own; a caller may send any word as a method.
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-const OPERATIONS: [&str; 20] = [
-    operation::CREATED,
-    operation::UPDATED,
-    operation::DELETED,
-    operation::PAUSED,
-    operation::RESUMED,
-    operation::FORCE_RUN,
-    operation::INTERRUPTED,
-    operation::DRIFT_DETECTED,
-    operation::DRIFT_REPAIRED,
-    operation::FILE_INVALID,
-    operation::DEFAULTS_CHANGED,
-    operation::WINDOW_CHANGED,
-    operation::FILE_RECOVERED,
-    operation::PRUNE_HELD,
-    operation::WRITE_DISPLACED,
-    operation::PLAN_CONFIRMED,
-    operation::BRAKE_PULLED,
-    operation::BRAKE_RELEASED,
-    operation::ACCESS_REFUSED,
-    operation::RESTART_REQUESTED,
-];
-
 /// Bounds in seconds for what takes between a tenth of a millisecond and ten seconds.
 const QUICK: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
@@ -190,7 +167,7 @@ impl Metrics {
         for action in ACTIONS {
             self.local_actions.get_metric_with_label_values(&[OTHER, action])?;
         }
-        for operation in OPERATIONS {
+        for operation in operation::ALL {
             self.events.get_metric_with_label_values(&[operation, "info"])?;
         }
         self.api_requests.get_metric_with_label_values(&["GET", "/ops/health", "200"])?;

@@ -83,7 +83,14 @@ fn starts(answer: &ForecastAnswer) {
             vec![id.clone(), fire.at_iso.clone(), slot, why(fire)]
         }))
     });
-    out::table(&["SCHEDULE", "STARTS", "SLOT", "WHY"], rows.collect());
+    let mut rows: Vec<Vec<String>> = rows.collect();
+    let mut head = vec!["SCHEDULE", "STARTS", "SLOT", "WHY"];
+    if rows.iter().all(|row| row.iter().skip(2).all(String::is_empty)) {
+        // Nothing is held up by anything.
+        head.truncate(2);
+        rows.iter_mut().for_each(|row| row.truncate(2));
+    }
+    out::table(&head, rows);
 }
 
 fn why(fire: &FireView) -> String {

@@ -105,6 +105,8 @@ pub struct App {
     deletions: records::Deletions,
     /// Who may start.
     admission: Arc<admission::Admission>,
+    /// When sources want to be asked again.
+    wishes: runs::Wishes,
     brakes: Mutex<Vec<Brake>>,
     promises: promises::Promises,
     /// Rung to have the next full pass early.

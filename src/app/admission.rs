@@ -165,6 +165,7 @@ impl App {
         id: &ScheduleId,
         trigger: Trigger,
         nominal: Millis,
+        credential: Option<Credential>,
         cancel: &CancellationToken,
     ) -> Option<Permit> {
         let urgency = match trigger {
@@ -172,7 +173,6 @@ impl App {
             Trigger::Schedule | Trigger::CatchUp | Trigger::Retry | Trigger::Webhook => Urgency::Due,
             Trigger::Backfill => Urgency::Backfill,
         };
-        let credential = self.credential_of(id).await;
         let (tenant, connector) = (id.tenant.clone(), id.connector);
         let lined_up = Instant::now();
         let permit = self.admission.enter(id, Bid { tenant, connector, credential, urgency, nominal }, cancel).await;
@@ -181,7 +181,7 @@ impl App {
     }
 
     /// The credential that a schedule's run will use, as its row stands.
-    async fn credential_of(&self, id: &ScheduleId) -> Option<Credential> {
+    pub(super) async fn credential_of(&self, id: &ScheduleId) -> Option<Credential> {
         if id.connector == Connector::Noop {
             return None;
         }

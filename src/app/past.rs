@@ -2,6 +2,7 @@
 
 use super::App;
 use super::error::AppError;
+use super::runs::Stage;
 use super::views::RunView;
 use crate::adapters::store::{PastRun, RunQuery};
 use crate::core::model::Connector;
@@ -12,7 +13,7 @@ impl App {
     /// A page of runs, newest first, and where the next one goes on.
     pub async fn past_runs(&self, query: RunQuery) -> Result<(Vec<RunView>, Option<i64>), AppError> {
         let page = self.store.runs(query).await?;
-        Ok((page.runs.into_iter().map(view).collect(), page.next))
+        Ok((page.runs.into_iter().map(|run| self.run_view(run)).collect(), page.next))
     }
 
     /// One run with its log; `None` where the connector has no such run, or it was forgotten.
@@ -20,8 +21,21 @@ impl App {
         let found = self.store.run(run).await?.filter(|found| found.id.connector == connector);
         Ok(found.map(|found| {
             let log = found.log.as_deref().unwrap_or_default().lines().map(str::to_owned).collect();
-            RunView { log: Some(log), ..view(found) }
+            RunView { log: Some(log), ..self.run_view(found) }
         }))
+    }
+
+    /// A run as it stands. The store is told of a run's start before it waits for room, so that of one in
+    /// flight memory knows better.
+    fn run_view(&self, mut run: PastRun) -> RunView {
+        if run.state == RunState::Running {
+            match self.runs.stage_of(&run.id, run.run) {
+                Some(Stage::Running { began }) => run.started = began,
+                Some(Stage::Entering | Stage::Held { .. }) => run.state = RunState::Queued,
+                None => {}
+            }
+        }
+        view(run)
     }
 
     /// Forgets runs beyond what is kept, of some schedules behind `after`. Returns how many went, and
@@ -32,6 +46,7 @@ impl App {
     }
 }
 
+/// As the store has it.
 fn view(run: PastRun) -> RunView {
     let start = (run.state != RunState::Queued).then_some(run.started);
     RunView {

@@ -351,6 +351,7 @@ fn status(
         overdue_sec: overdue.map(|late| u64::try_from(late / 1000).unwrap_or(0)),
         queued: line.queued,
         waiting_for: line.waiting_for.map(str::to_owned),
+        waiting_until_iso: line.waiting_until.map(iso),
         last_late_ms: row.last.late_ms,
         missed: row.last.missed.total(),
         missed_by: row.last.missed.by_name(),

@@ -8,6 +8,7 @@ mod backfill;
 mod context;
 mod failing;
 mod flight;
+mod held;
 mod told;
 mod volume;
 
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 pub(super) use asked::Asking;
 pub use asked::RunNow;
 pub use backfill::Backfill;
+pub(super) use held::Wishes;
 
 use crate::adapters::store::OpenRun;
 use crate::core::fleet::Slot;
@@ -62,9 +64,29 @@ struct Flight {
     give_way: CancellationToken,
     /// What its last attempt read from end to end.
     readings: Mutex<Vec<Reading>>,
+    stage: Mutex<Stage>,
+}
+
+/// Where a run in flight stands, for whoever looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// On its way in: it waits for its turn and for room, if it has to.
+    Entering,
+    /// Something else keeps it from starting, until then if that is known.
+    Held { why: &'static str, until: Option<Millis> },
+    /// The import goes on; the run began then.
+    Running { began: Millis },
 }
 
 impl Flight {
+    fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stand(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
     fn stop(&self, reason: &str) {
         self.reason.set(reason.to_owned()).ok();
         self.cancel.cancel();
@@ -134,6 +156,7 @@ impl RunTable {
     }
 
     /// How many runs are in flight, and how many wait behind them.
+    #[cfg(test)]
     pub(super) fn count(&self) -> (u64, u64) {
         let lines = self.lines();
         let flights: usize = lines.values().map(|line| line.flights.len()).sum();
@@ -141,8 +164,22 @@ impl RunTable {
         (flights as u64, waiting as u64)
     }
 
+    /// Where each run in flight stands, and how many wait behind them.
+    pub(super) fn stages(&self) -> (Vec<Stage>, usize) {
+        let lines = self.lines();
+        let stages = lines.values().flat_map(|line| &line.flights).map(|flight| flight.stage()).collect();
+        (stages, lines.values().map(|line| line.waiting.len()).sum())
+    }
+
     /// The same of one schedule.
-    pub(super) fn count_of(&self, id: &ScheduleId) -> (usize, usize) {
-        self.lines().get(id).map_or((0, 0), |line| (line.flights.len(), line.waiting.len()))
+    pub(super) fn stages_of(&self, id: &ScheduleId) -> (Vec<Stage>, usize) {
+        let lines = self.lines();
+        let Some(line) = lines.get(id) else { return (Vec::new(), 0) };
+        (line.flights.iter().map(|flight| flight.stage()).collect(), line.waiting.len())
+    }
+
+    /// Where one run stands, if it is in flight.
+    pub(super) fn stage_of(&self, id: &ScheduleId, run: i64) -> Option<Stage> {
+        self.lines().get(id)?.flights.iter().find(|flight| flight.run == run).map(|flight| flight.stage())
     }
 }

@@ -72,6 +72,7 @@ impl App {
             defaults: Mutex::default(),
             windows: Mutex::default(),
             git: super::git::GitWork::default(),
+            wishes: super::runs::Wishes::default(),
             brakes: Mutex::new(Vec::new()),
             webhooks: super::webhooks::Webhooks::default(),
             promises: super::promises::Promises::default(),

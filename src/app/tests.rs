@@ -23,6 +23,7 @@ mod concurrency;
 mod defaults;
 mod drifting;
 mod fairness;
+mod held;
 mod holding;
 mod mutating;
 mod pauses;

@@ -100,8 +100,8 @@ impl App {
                 continue;
             }
             let Turn { slots, missed, next } = turn(&rhythm, &policy, at, now);
-            // What was delayed waited for a window's end.
-            let mut missed = Missed::of(if glance.wake.is_some() { Miss::Window } else { Miss::Folded }, missed);
+            let in_window = missed > 0 && gatekeeper.kept(&fleet, slot, id.connector, at);
+            let mut missed = Missed::of(if in_window { Miss::Window } else { Miss::Folded }, missed);
             let is_braked = self.is_braked(&id);
             if is_braked {
                 missed = missed.and(Miss::Brake, u32::try_from(slots.len()).unwrap_or(u32::MAX));

@@ -57,9 +57,13 @@ pub struct ScheduleStatus {
     #[serde(default)]
     pub queued: bool,
     /// The limit it waits for: `global`, `connector`, `tenant`, `credential` or `rate`; `run` where it waits
-    /// for the schedule's run before it.
+    /// for the schedule's run before it, `retry` for its next attempt, `source` until its source wants to be
+    /// asked again, `window` for a maintenance window's end, `brake` for the brake.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub waiting_for: Option<String>,
+    /// Until when it waits, where that is known: for `retry`, `source` and `window`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting_until_iso: Option<String>,
     /// How late the last run started that the schedule itself started, milliseconds.
     #[serde(default)]
     pub last_late_ms: Option<i64>,
@@ -195,9 +199,9 @@ pub struct SchedulerHealth {
     pub schedules: u64,
     pub paused: u64,
     pub running: u64,
-    /// Claimed runs that wait: for a limit, or for the run of the same schedule before them.
+    /// Claimed runs that wait: for a limit, for the run of the same schedule before them, for their next attempt.
     pub queued: u64,
-    /// Those that wait for a limit, by which.
+    /// Those that wait for a limit, by which, or for a `retry`, a `source`, a `window` or the `brake`.
     #[serde(default)]
     pub waiting_for: BTreeMap<String, u64>,
     /// Schedules whose time has come and whose run has not started, beyond a grace.

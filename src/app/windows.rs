@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::apply::{diff_value, draft, new_action_id};
-use super::blocking::{blocking, rest};
+use super::blocking::blocking;
 use super::error::AppError;
 use super::origins::Origin;
 use super::pass::SECOND_SCAN_MS;
@@ -21,7 +20,6 @@ use crate::core::desired::{Diagnostic, parse_window, window_file, window_name};
 use crate::core::fleet::{Fleet, Slot};
 use crate::core::model::{Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::FieldChange;
-use crate::core::run::Trigger;
 use crate::core::timing::iso;
 use crate::core::windows::{Open, Window, WindowSpec, Windows};
 
@@ -226,24 +224,8 @@ impl App {
         Ok(())
     }
 
-    /// Waits until no window keeps a run of this schedule from starting; run-now needs not wait. With
-    /// `false` the run was stopped before, or the program stops.
-    pub(super) async fn outlast_windows(&self, id: &ScheduleId, trigger: Trigger, stop: &CancellationToken) -> bool {
-        while let Some(end) = self.window_over(id, self.clock.now()).filter(|_| trigger != Trigger::RunNow) {
-            // Looked at again every second: the clock may step, and the window may be taken away.
-            let nap = self.clock.nap_until(end);
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return false,
-                () = stop.cancelled() => return false,
-                () = rest(nap) => {}
-            }
-        }
-        true
-    }
-
     /// When the windows end that keep this schedule from starting at `now`.
-    fn window_over(&self, id: &ScheduleId, now: Millis) -> Option<Millis> {
+    pub(super) fn window_over(&self, id: &ScheduleId, now: Millis) -> Option<Millis> {
         let windows = self.windows();
         if windows.is_empty() {
             return None;
@@ -302,6 +284,12 @@ impl Gatekeeper {
         let (windows, now) = (&self.windows, self.now);
         let known = self.known.entry((connector, chosen));
         known.or_insert_with_key(|(connector, chosen)| windows.wait_at(now, *connector, chosen)).map(|open| open.end)
+    }
+
+    /// Whether a window kept the schedule from starting at `at`, a moment that has passed.
+    pub fn kept(&self, fleet: &Fleet, slot: Slot, connector: Connector, at: Millis) -> bool {
+        let open = if self.windows.is_empty() { Vec::new() } else { self.windows.open_at(at) };
+        !open.is_empty() && self.windows.longest(&open, connector, &fleet.chosen(slot)).is_some()
     }
 }
 

@@ -9,7 +9,7 @@ mod moment;
 mod queue;
 mod rhythm;
 
-pub use backoff::retry_after_ms;
+pub use backoff::{MOST_ASKED_MS, retry_after_ms};
 pub use catch_up::{DueSlot, ON_TIME_MS, Turn, turn};
 pub use lateness::{grace_ms, overdue_ms};
 pub use moment::{iso, parse_time, seconds};

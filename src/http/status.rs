@@ -254,6 +254,7 @@ mod tests {
             overdue_sec: None,
             queued: false,
             waiting_for: None,
+            waiting_until_iso: None,
             last_late_ms: None,
             missed: 0,
             missed_by: std::collections::BTreeMap::new(),

@@ -11,7 +11,7 @@ use crate::adapters::store::{Asked, Claim, Claimed, Completion, Granted, OpenRun
 use crate::app::App;
 use crate::app::apply::{command_center, draft, new_action_id};
 use crate::app::error::AppError;
-use crate::app::views::{CancelAnswer, RunNowAnswer};
+use crate::app::views::{CancelAnswer, RunNowAnswer, ScheduleStatus};
 use crate::core::audit::operation;
 use crate::core::model::{Caller, ImportStats, Millis, RunResult, ScheduleId};
 use crate::core::run::{ErrorClass, RunState, Trigger};
@@ -118,7 +118,7 @@ impl App {
         let (state, message) = match (ended, waits_for) {
             (Some(end), _) => ("done", end.message.clone()),
             (None, _) if queued => ("queued", "the import begins when the one in flight has ended".to_owned()),
-            (None, Some(limit)) => ("queued", format!("the import begins when the limit \"{limit}\" has room for it")),
+            (None, Some(what)) => ("queued", begins_when(&what, status.as_ref())),
             (None, None) => ("running", "the import goes on".to_owned()),
         };
         Ok(RunNowAnswer {
@@ -242,5 +242,18 @@ impl App {
         };
         self.store.complete(completion).await?;
         Ok(())
+    }
+}
+
+/// When a run begins that waits.
+fn begins_when(waits_for: &str, status: Option<&ScheduleStatus>) -> String {
+    let until = status.and_then(|status| status.waiting_until_iso.as_deref()).unwrap_or("the time comes");
+    match waits_for {
+        "retry" => format!("an attempt failed; the next one comes at {until}"),
+        "source" => format!("the import begins at {until}: the source does not want to be asked earlier"),
+        "window" => format!("the import begins at {until}, when the maintenance window ends"),
+        "brake" => "the import begins when the brake is released".to_owned(),
+        "run" => "the import begins when the one in flight has ended".to_owned(),
+        limit => format!("the import begins when the limit \"{limit}\" has room for it"),
     }
 }

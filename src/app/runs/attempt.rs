@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Flight, Job, RunEnd};
+use super::held::Asker;
+use super::{Flight, Job, RunEnd, Stage};
 use crate::adapters::connectors::{ImportFailure, ImportOutcome};
 use crate::adapters::store::{Completion, Parked, StoreFuture};
 use crate::app::App;
+use crate::app::admission::Permit;
 use crate::app::blocking::{passes, rest};
 use crate::core::missed::Miss;
 use crate::core::model::{ImportStats, Millis};
 use crate::core::policy::RunPolicy;
 use crate::core::run::{ErrorClass, RunLog, RunState, Trigger};
-use crate::core::timing::retry_after_ms;
+use crate::core::timing::{MOST_ASKED_MS, retry_after_ms};
 
 /// How long an import that is to stop may take to do so.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -94,12 +96,15 @@ impl App {
             {
                 return Some(verdict);
             }
-            if !self.outlast_windows(&job.id, job.trigger, &flight.cancel).await {
-                return self.stopped(flight);
-            }
-            let Some(room) = self.admit(&job.id, job.trigger, job.nominal, &flight.cancel).await else {
+            let asker = self.asker_of(&job.id).await;
+            let Some(room) = self.come_in(job, flight, &asker).await else {
                 return self.stopped(flight);
             };
+            if self.is_paused_since(job) {
+                let what = if progress.attempts == 0 { "not started" } else { "not tried again" };
+                let message = format!("{what}: the schedule was paused while the run waited");
+                return Some(Verdict::stopped(ErrorClass::Cancelled, message));
+            }
             if is_parked && !self.insist(job, || self.store.begin_run(job.run)).await? {
                 return None;
             }
@@ -110,6 +115,7 @@ impl App {
                 progress.began = self.clock.now();
             }
             progress.attempts += 1;
+            flight.stand(Stage::Running { began: progress.began });
             let outcome = self.try_once(job, flight, policy).await;
             drop(room);
             progress.stats += outcome.stats;
@@ -122,10 +128,25 @@ impl App {
             if flight.cancel.is_cancelled() {
                 return self.stopped(flight);
             }
+            self.heed(asker, &failure);
             let Some(at) = self.park(job, policy, &failure, progress).await else {
                 return Some(Verdict { state: RunState::Done, failure: Some(failure) });
             };
             (waits, is_parked, last) = (Some(at), true, Some(failure));
+        }
+    }
+
+    /// Waits for whatever keeps the run back, then for its turn and for room: `None` where it is stopped
+    /// before. What the others before it were told by the source meanwhile, it heeds too.
+    async fn come_in(&self, job: &Job, flight: &Flight, asker: &Asker) -> Option<Permit> {
+        loop {
+            if !self.outlast_holds(job, flight, asker).await {
+                return None;
+            }
+            let room = self.admit(&job.id, job.trigger, job.nominal, asker.credential(), &flight.cancel).await?;
+            if !self.is_held(job, asker) {
+                return Some(room);
+            }
         }
     }
 
@@ -220,9 +241,11 @@ impl App {
     }
 
     async fn wait_for_attempt(&self, flight: &Flight, at: Millis) -> Woken {
+        flight.stand(Stage::Held { why: "retry", until: Some(at) });
         loop {
             let nap = self.clock.nap_until(at);
-            if nap.is_zero() {
+            // No wait is that long: the clock was set back.
+            if nap.is_zero() || at - self.clock.now() > MOST_ASKED_MS {
                 return Woken::Due;
             }
             tokio::select! {

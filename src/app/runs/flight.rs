@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Flight, Job, Line, RunEnd, Waiting};
+use super::{End, Flight, Job, Line, RunEnd, Stage, Waiting};
 use crate::app::App;
 use crate::core::model::ScheduleId;
 use crate::core::run::Trigger;
@@ -50,14 +50,15 @@ impl App {
             reason: OnceLock::new(),
             give_way: CancellationToken::new(),
             readings: Mutex::default(),
+            stage: Mutex::new(Stage::Entering),
         });
         line.flights.push(flight.clone());
+        self.show_running(&job, true);
         let app = self.clone();
         self.runs.tasks.spawn(async move { app.fly(job, flight).await });
     }
 
     async fn fly(self: Arc<Self>, job: Job, flight: Arc<Flight>) {
-        self.show_running(&job, true);
         let end = self.see_through(&job, &flight).await;
         flight.end.send_replace(end);
         self.land(&job, &flight);

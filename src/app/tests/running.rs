@@ -10,7 +10,7 @@ use crate::adapters::connectors::{Connect, ErrorClass, ImportContext, ImportFail
 use crate::core::model::{Connector, ImportStats};
 
 /// What an import does; when there is nothing left to do, it succeeds.
-enum Act {
+pub(super) enum Act {
     Fail(ErrorClass, Option<u64>),
     /// Goes on until it is told to stop.
     Hang,
@@ -19,7 +19,7 @@ enum Act {
 
 /// A connector that does as it is told, and counts.
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     acts: Mutex<VecDeque<Act>>,
     begun: AtomicI64,
     at_once: AtomicI64,
@@ -27,11 +27,11 @@ struct Script {
 }
 
 impl Script {
-    fn of(acts: impl IntoIterator<Item = Act>) -> Arc<Script> {
+    pub(super) fn of(acts: impl IntoIterator<Item = Act>) -> Arc<Script> {
         Arc::new(Script { acts: Mutex::new(acts.into_iter().collect()), ..Script::default() })
     }
 
-    fn begun(&self) -> i64 {
+    pub(super) fn begun(&self) -> i64 {
         self.begun.load(std::sync::atomic::Ordering::SeqCst)
     }
 }
@@ -66,24 +66,24 @@ impl Connect for Script {
     }
 }
 
-async fn world(file: &str, script: &Arc<Script>) -> World {
+pub(super) async fn world(file: &str, script: &Arc<Script>) -> World {
     World::with(&[("noop/a", file)], script.clone()).await
 }
 
 /// Moves the clock to the schedule's next slot.
-fn to_next_slot(world: &World) {
+pub(super) fn to_next_slot(world: &World) {
     let due = world.app.fleet().get(Connector::Noop, "a").unwrap().next_due.unwrap();
     world.clock.advance(due - world.clock.now());
 }
 
 /// Claims and starts what is due, and does not wait for its end.
-async fn dispatch(world: &World) {
+pub(super) async fn dispatch(world: &World) {
     let app = world.app.clone();
     let batch = tokio::task::spawn_blocking(move || app.wait_for_due()).await.unwrap();
     world.app.dispatch(batch).await;
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if done() {
             return;
@@ -94,7 +94,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// `state ok trigger attempts class` of every run that the store has, by its slot.
-fn runs(world: &World) -> Vec<String> {
+pub(super) fn runs(world: &World) -> Vec<String> {
     let database = rusqlite::Connection::open(world.folder.path().join("data/store.db")).unwrap();
     let mut statement =
         database.prepare("SELECT state, ok, trigger, attempts, error_class FROM runs ORDER BY nominal_ms").unwrap();
@@ -108,15 +108,15 @@ fn runs(world: &World) -> Vec<String> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-async fn ended(world: &World) {
+pub(super) async fn ended(world: &World) {
     until("runs end", || world.app.runs.count() == (0, 0)).await;
 }
 
-fn caller() -> Caller {
+pub(super) fn caller() -> Caller {
     Caller { source: Origin::Cli, actor: "zoe".into() }
 }
 
-fn id() -> ScheduleId {
+pub(super) fn id() -> ScheduleId {
     "noop/a".parse().unwrap()
 }
 

@@ -9,7 +9,7 @@ use crate::core::run::ErrorClass;
 /// The longest wait between two attempts of the program's own accord.
 const MOST_MS: Millis = 3_600_000;
 /// The longest wait that a source may ask for.
-const MOST_ASKED_MS: Millis = 6 * 3_600_000;
+pub const MOST_ASKED_MS: Millis = 6 * 3_600_000;
 
 /// How long to wait before the next attempt, after `attempts` of them; `None` when there is none to
 /// be. The wait doubles with each attempt and is drawn apart by `seed`, so that many that failed

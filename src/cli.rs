@@ -173,7 +173,7 @@ struct Target {
 
 #[derive(Clone, Debug, Args)]
 struct ConnectorArg {
-    /// The connector: acculynx or noop.
+    /// The connector: acculynx, exec, http or noop.
     #[arg(long, value_name = "NAME", default_value_t = Connector::Acculynx)]
     connector: Connector,
 }

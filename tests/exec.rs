@@ -97,3 +97,29 @@ async fn a_run_that_a_crash_cut_off_is_tried_again_only_when_asked_for() {
     }
     assert_eq!(left(), 0, "what the killed server left is cleared away");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_a_crash_cut_off_says_how_much_it_had_stored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = r#"echo '{"type": "SCHEMA", "stream": "s", "schema": {}, "key_properties": ["id"]}'
+        seq 3000 | sed 's/.*/{"type": "RECORD", "stream": "s", "record": {"id": &}}/'; sleep 600"#;
+    let program = script(folder.path(), "tap", body);
+    let options = Options::default().file("schedules/exec/tap.yaml", &schedule(&program, ""));
+    let mut server = options.env("COMMAND_CENTER_EXEC_ALLOW", program.to_str().expect("a plain path")).start().await;
+    server.post(&format!("{BASE}/run-now?wait=0")).ops().tenant("tap").send().await.expect(202);
+    let run = async |server: &Server| {
+        let runs = server.get(&format!("{BASE}/runs")).ops().tenant("tap").send().await.expect(200);
+        at(&runs, "/runs/0").clone()
+    };
+    eventually("its counts come while it goes on", async || {
+        let run = run(&server).await;
+        hold(run["state"] == "running" && at(&run, "/stats/imported").as_u64() > Some(0), &run)
+    })
+    .await;
+    server.kill9();
+    server.launch().await;
+    let run = run(&server).await;
+    let stored: i64 = server.sql().query_row("SELECT count(*) FROM records", [], |row| row.get(0)).expect("a count");
+    let said = (run["state"].as_str(), at(&run, "/stats/imported").as_i64());
+    assert_eq!(said, (Some("interrupted"), Some(stored)), "{run}");
+}

@@ -345,8 +345,9 @@ pub trait Store: RecordStore + RunHistory + Inbox + Send + Sync {
     fn park_run(&self, parked: Parked) -> StoreFuture<'_, ()>;
     /// Ends a run; the answer is how many of its schedule have failed in a row.
     fn complete(&self, completion: Completion) -> StoreFuture<'_, u32>;
-    /// Stores pages' records and bookmarks, all or none, and counts new, changed and unchanged ones.
-    fn write_pages(&self, id: ScheduleId, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats>;
+    /// Stores pages' records and bookmarks, all or none, and counts new, changed and unchanged ones. The run that
+    /// brings them has the counts added to its own, as long as it has not ended.
+    fn write_pages(&self, id: ScheduleId, run: i64, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats>;
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>>;
     /// Remembers files' stats, so that the next start need not read them again.
     fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()>;

@@ -121,11 +121,11 @@ impl App {
     /// but for those that an editor saves at the same moment; these are named in `failed`.
     pub async fn bulk(self: &Arc<Self>, bulk: Bulk) -> Result<BulkAnswer, AppError> {
         let Bulk { deed, select, terms } = bulk;
-        let order = |ids: &[ScheduleId], refused| Order {
+        let order = |ids: &[ScheduleId], refused: Vec<BulkRefusal>| Order {
             action: deed.name(),
             about: select.told(),
             terms: &terms,
-            selected: ids.len(),
+            selected: ids.len() + refused.len(),
             refused,
             partial: false,
             notes: Vec::new(),

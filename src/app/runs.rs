@@ -108,6 +108,8 @@ pub(super) struct Job {
     /// When the next attempt is due, of a run that was between two at a restart.
     retry_at: Option<Millis>,
     log: RunLog,
+    /// What attempts before a restart brought.
+    stats: ImportStats,
     /// Only these records are wanted; all when empty.
     targets: Vec<(Resource, String)>,
 }
@@ -126,7 +128,8 @@ impl Job {
     /// A run that has just been claimed.
     pub(super) fn new(id: ScheduleId, slot: Option<Slot>, run: i64, nominal: Millis, trigger: Trigger) -> Self {
         let (attempts, retry_at, log, targets) = (0, None, RunLog::default(), Vec::new());
-        Job { id, slot, run, nominal, trigger, is_parked: false, attempts, retry_at, log, targets }
+        let stats = ImportStats::default();
+        Job { id, slot, run, nominal, trigger, is_parked: false, attempts, retry_at, log, stats, targets }
     }
 
     /// As claimed: perhaps behind another run.
@@ -141,6 +144,7 @@ impl Job {
             attempts: open.attempts,
             retry_at: open.retry_at.filter(|_| open.state == RunState::Waiting),
             log: RunLog::parse(open.log.as_deref().unwrap_or_default()),
+            stats: open.stats,
             ..Job::new(open.id, slot, open.run, open.nominal, open.trigger)
         }
     }

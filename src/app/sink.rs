@@ -25,6 +25,7 @@ const KEY_BYTES: usize = 1024;
 pub(super) struct StoreSink {
     store: SharedStore,
     id: ScheduleId,
+    run: i64,
     clock: Clock,
     deletions: Deletions,
     /// Deletions there had been when the run began.
@@ -36,10 +37,10 @@ pub(super) struct StoreSink {
 }
 
 impl StoreSink {
-    pub fn new(store: SharedStore, id: ScheduleId, clock: Clock, deletions: Deletions) -> Self {
+    pub fn new(store: SharedStore, id: ScheduleId, run: i64, clock: Clock, deletions: Deletions) -> Self {
         let deleted_before = deletions.count(&id);
         let (swept, is_incremental) = (Mutex::default(), AtomicBool::new(false));
-        StoreSink { store, id, clock, deletions, deleted_before, swept, is_incremental }
+        StoreSink { store, id, run, clock, deletions, deleted_before, swept, is_incremental }
     }
 
     /// The complete readings of a run that ended well with these counts; none where it was incremental.
@@ -57,7 +58,7 @@ impl StoreSink {
                 // It speaks of records that have been deleted since: the next run is to read them again.
                 pages.iter_mut().for_each(|page| page.bookmark = None);
             }
-            self.store.write_pages(self.id.clone(), pages, self.clock.now())
+            self.store.write_pages(self.id.clone(), self.run, pages, self.clock.now())
         });
         written.await.map_err(|error| SinkError(error.to_string()))
     }

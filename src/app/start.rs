@@ -19,7 +19,7 @@ use crate::adapters::source::{Files, Root, Source};
 use crate::adapters::store::{Completion, FleetRow, OpenRun, SharedStore};
 use crate::core::audit::operation;
 use crate::core::fleet::{Fleet, Glance, Member, Slot, Sync};
-use crate::core::model::{ImportStats, Millis, ScheduleId};
+use crate::core::model::{Millis, ScheduleId};
 use crate::core::policy::RunPolicy;
 use crate::core::row::{fingerprint, is_asleep};
 use crate::core::run::{ErrorClass, RunState, Trigger};
@@ -211,7 +211,7 @@ impl App {
                 ok: false,
                 message: "interrupted: the server stopped while the import ran".to_owned(),
                 error_class: Some(ErrorClass::Interrupted.as_str()),
-                stats: ImportStats::default(),
+                stats: run.stats,
                 attempts: run.attempts + 1,
                 log: run.log.clone(),
                 volume: None,

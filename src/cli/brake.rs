@@ -48,7 +48,7 @@ enum BrakeCommand {
 struct Scope {
     /// The tenant; the whole fleet when left out.
     tenant: Option<Tenant>,
-    /// The connector: acculynx or noop.
+    /// The connector: acculynx, exec, http or noop.
     #[arg(long, value_name = "NAME", default_value_t = Connector::Acculynx, requires = "tenant")]
     connector: Connector,
 }

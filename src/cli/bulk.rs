@@ -191,11 +191,18 @@ fn show_plan(plan: &BulkAnswer, raw: &Value, word: &Word, global: &Global) -> Ex
         out::line("No schedule is chosen.");
         return exit;
     }
-    let same = plan.selected.saturating_sub(plan.changing);
+    let refused = plan.refused.len() as u64;
+    let same = plan.selected.saturating_sub(plan.changing + refused);
+    let cannot = if refused > 0 { format!(", {refused} cannot") } else { String::new() };
     out::line(&format!(
-        "{}: {} of {} schedules change, {same} are so already",
+        "{}: {} of {} schedules change, {same} are so already{cannot}",
         plan.action, plan.changing, plan.selected
     ));
+    if !plan.ok {
+        let remedy = if plan.action == "undo" { "--partial leaves them out" } else { "choose without them" };
+        out::note(&format!("Nothing was changed, since it is all or none. Mend what is in the way, or {remedy}"));
+        return exit;
+    }
     if plan.held > 0 {
         out::line(&format!("{} steps take away a large part of the fleet: --confirm {}", plan.held, plan.digest));
     } else if plan.ok && plan.changing > 0 && !word.dry_run {
@@ -243,6 +250,9 @@ fn show_done(done: &BulkAnswer) {
             vec![run.run_id.to_string(), format!("{}/{}", run.connector, run.tenant), run.state.clone()]
         };
         out::table(&["RUN", "SCHEDULE", "STATE"], done.runs.iter().take(MAX_ROWS).map(row).collect());
+        if done.runs.len() > MAX_ROWS {
+            out::line(&format!("… and {} more", done.runs.len() - MAX_ROWS));
+        }
     }
     let count = done.changing.saturating_sub(done.failed.len() as u64);
     out::line(&format!("{}: {count} of {} schedules", done.action, done.selected));
@@ -251,6 +261,7 @@ fn show_done(done: &BulkAnswer) {
             out::note(&format!("action {action}; until {until}: command-center schedule undo {action}"));
         }
         (Some(action), None) if count > 0 => out::note(&format!("action {action}")),
+        _ if !done.ok => out::note("Nothing was changed."),
         _ => out::note("It was so before: nothing was changed."),
     }
 }

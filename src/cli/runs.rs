@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::client::{Request, route};
 use super::{CliError, Exit, Global, Target, out};
 use crate::app::views::{RunAnswer, RunView, RunsPage};
+use crate::core::model::ImportStats;
 use crate::core::run::{RunState, Trigger};
 use crate::core::volume::ShortImport;
 
@@ -135,21 +136,24 @@ fn result(run: &RunView) -> String {
     let message = run.message.as_deref().unwrap_or_default();
     let class = run.error_class.as_deref().unwrap_or("failed");
     match (run.state, run.ok, run.stats) {
-        (RunState::Done, Some(true), Some(stats)) => format!(
-            "ok: {} new, {} changed, {} same, {} failed{}",
-            stats.imported,
-            stats.updated,
-            stats.skipped,
-            stats.failed,
-            shortfall(run.short_import.as_ref())
-        ),
+        (RunState::Done, Some(true), Some(stats)) => {
+            format!("ok: {}{}", counts(stats), shortfall(run.short_import.as_ref()))
+        }
+        (RunState::Running, _, Some(stats)) => format!("running: {} so far", counts(stats)),
         (RunState::Done, _, _) => format!("{class}: {message}"),
         (RunState::Waiting, ..) => {
             format!("tries again at {}: {message}", run.retry_at_iso.as_deref().unwrap_or("once it may"))
         }
         (state, ..) if message.is_empty() => state.as_str().to_owned(),
+        (RunState::Interrupted, ..) => message.to_owned(),
         (state, ..) => format!("{}: {message}", state.as_str()),
     }
+}
+
+/// The counts as every list shows them.
+pub(super) fn counts(stats: ImportStats) -> String {
+    let ImportStats { imported, updated, skipped, failed } = stats;
+    format!("{imported} new, {updated} changed, {skipped} same, {failed} failed")
 }
 
 /// What a run lacks, to be put behind its counts; nothing where it is as usual.
@@ -199,7 +203,7 @@ async fn show(target: &Target, id: i64, global: &Global) -> Result<Exit, CliErro
         ("action", run.action_id.clone().unwrap_or_else(none)),
         ("start", run.start_iso.clone().unwrap_or_else(none)),
         ("end", run.end_iso.clone().unwrap_or_else(none)),
-        ("took", format!("{took}, {} attempts", run.attempts)),
+        ("took", format!("{took}, {} attempt{}", run.attempts, if run.attempts == 1 { "" } else { "s" })),
     ];
     for (name, value) in rows {
         out::line(&format!("{name:9} {}", out::clean(&value)));

@@ -129,6 +129,20 @@ pub fn cancelled() -> ImportFailure {
     ImportFailure::new(ErrorClass::Cancelled, message)
 }
 
+/// Base64 as the header `Authorization` wants it (RFC 4648, 4).
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |bits: u32| DIGITS.get((bits & 63) as usize).copied().map_or('=', char::from);
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().enumerate().fold(0, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        for place in 0..4 {
+            out.push(if place <= chunk.len() { digit(bits >> (18 - 6 * place)) } else { '=' });
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

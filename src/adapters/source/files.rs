@@ -35,6 +35,10 @@ pub trait Files: Send + Sync {
         seen: Option<&FileStat>,
         new: Option<&[u8]>,
     ) -> Result<Swap, SourceError>;
+    /// Whether a connector's files can be exchanged, as far as that shows without trying.
+    fn check_writable(&self, _: Connector) -> Result<(), SourceError> {
+        Ok(())
+    }
     fn sync(&self, ids: &[ScheduleId]) -> io::Result<()>;
     fn trim(&self);
     fn sweep(&self) -> Swept;
@@ -88,6 +92,10 @@ impl Files for Source {
         new: Option<&[u8]>,
     ) -> Result<Swap, SourceError> {
         self.swap_seen(id, base, seen, new)
+    }
+
+    fn check_writable(&self, connector: Connector) -> Result<(), SourceError> {
+        self.check_writable(connector)
     }
 
     fn sync(&self, ids: &[ScheduleId]) -> io::Result<()> {

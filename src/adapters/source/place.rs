@@ -32,6 +32,21 @@ impl Source {
         Ok(in_folder(self.folder(id.connector)?, id))
     }
 
+    /// Whether files can be made and exchanged in the connector's folder, by its permissions and mount.
+    #[cfg(unix)]
+    pub fn check_writable(&self, connector: Connector) -> Result<(), SourceError> {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let folder = self.folder(connector)?;
+        let checked = accessat(CWD, &folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+        checked.map_err(|error| SourceError::write(&folder, error.into()))
+    }
+
+    /// Whether files can be made and exchanged in the connector's folder: here only trying tells.
+    #[cfg(not(unix))]
+    pub fn check_writable(&self, _: Connector) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// What a link finally leads to, which must lie within the root.
     pub(super) fn resolve(&self, link: &Path) -> Result<PathBuf, SourceError> {
         let root = fs::canonicalize(&self.root).map_err(|e| self.root_error(e))?;

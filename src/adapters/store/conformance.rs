@@ -62,7 +62,7 @@ macro_rules! store_conformance {
                 open_runs_and_the_last_good_one_stay history_is_kept_by_age a_forgotten_slot_is_not_taken_again
                 what_a_run_lacks_is_kept_with_it;
             records: a_page_counts_new_changed_and_unchanged records_of_others_are_not_touched
-                a_page_and_its_bookmark_are_one no_bookmark_keeps_the_last records_are_read_back_in_order
+                a_page_and_its_bookmark_are_one a_page_counts_for_its_run no_bookmark_keeps_the_last records_are_read_back_in_order
                 pages_of_records_join records_are_counted_by_resource
                 deleted_records_are_gone_at_once_with_their_bookmarks what_came_again_survives_the_purge;
             notes: a_problem_keeps_its_since brakes_hold_until_released holds_and_their_dismissal_are_kept_together

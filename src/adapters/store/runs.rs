@@ -164,4 +164,6 @@ pub struct OpenRun {
     pub attempts: u32,
     pub retry_at: Option<Millis>,
     pub log: Option<String>,
+    /// What the pages brought that it has stored so far.
+    pub stats: ImportStats,
 }

@@ -259,8 +259,12 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Completion, "record a run's end", move |work| runs::complete(work, &completion))
     }
 
-    fn write_pages(&self, id: ScheduleId, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
-        self.writer.submit(Lane::Completion, "store imported records", move |work| write::pages(work, &id, &pages, now))
+    fn write_pages(&self, id: ScheduleId, run: i64, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
+        self.writer.submit(Lane::Completion, "store imported records", move |work| {
+            let stats = write::pages(work, &id, &pages, now)?;
+            runs::add_counts(work, run, stats)?;
+            Ok(stats)
+        })
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {

@@ -1,5 +1,6 @@
 //! The edit of many files: all worked out first, then one transaction, then the files.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -14,7 +15,7 @@ use super::{Consent, Order, refusal, undo_until};
 use crate::adapters::source::{SourceError, Swap};
 use crate::adapters::store::Applied;
 use crate::core::audit::operation;
-use crate::core::model::ScheduleId;
+use crate::core::model::{Connector, ScheduleId};
 use crate::core::plan::{Plan, Step};
 
 /// Files that are read or given up on at the same time; they share the store's commits.
@@ -55,6 +56,7 @@ impl App {
     ) -> Result<BulkAnswer, AppError> {
         let action_id = new_action_id();
         let mut items = self.prepare_all(&mut order, mutations, &action_id).await?;
+        self.refuse_unwritable(&mut order, &mut items);
         if !order.refused.is_empty() && !order.partial && order.terms.consent != Consent::DryRun {
             return Err(order.refuse());
         }
@@ -91,8 +93,9 @@ impl App {
         answer.audit = applied.seqs;
         answer.audit.extend(outcome.seqs);
         answer.ok = outcome.failed.is_empty();
+        let is_any_done = (outcome.failed.len() as u64) < answer.changing;
+        answer.undo_until_iso = is_any_done.then(|| undo_until(self.clock.now()));
         answer.failed = outcome.failed;
-        answer.undo_until_iso = Some(undo_until(self.clock.now()));
         Ok(answer)
     }
 
@@ -117,6 +120,21 @@ impl App {
             }
         }
         Ok(items)
+    }
+
+    /// Takes out what lies where nothing can be written: better known before anything is changed.
+    fn refuse_unwritable(&self, order: &mut Order<'_>, items: &mut Vec<Item>) {
+        let folders: BTreeSet<Connector> = items.iter().map(|item| item.mutation.id.connector).collect();
+        for folder in folders {
+            let Err(error) = self.source.check_writable(folder) else { continue };
+            items.retain(|Item { mutation: Mutation { id, .. }, .. }| {
+                let is_elsewhere = id.connector != folder;
+                if !is_elsewhere {
+                    order.refused.push(refusal(id, &error));
+                }
+                is_elsewhere
+            });
+        }
     }
 
     async fn prepare_one(&self, mutation: Mutation, action_id: &str) -> (ScheduleId, Result<Option<Item>, AppError>) {
@@ -211,7 +229,7 @@ impl App {
 fn said(error: &AppError) -> String {
     match error {
         AppError::Invalid(errors) => {
-            let said = |error: &crate::core::desired::FieldError| format!("{} {}", error.pointer, error.message);
+            let said = |error: &crate::core::desired::FieldError| format!("{}: {}", error.pointer, error.message);
             errors.iter().map(said).collect::<Vec<_>>().join("; ")
         }
         AppError::NotFound(_) => "has no schedule".to_owned(),

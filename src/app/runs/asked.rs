@@ -13,7 +13,7 @@ use crate::app::apply::{command_center, draft, new_action_id};
 use crate::app::error::AppError;
 use crate::app::views::{CancelAnswer, RunNowAnswer, ScheduleStatus};
 use crate::core::audit::operation;
-use crate::core::model::{Caller, ImportStats, Millis, RunResult, ScheduleId};
+use crate::core::model::{Caller, Millis, RunResult, ScheduleId};
 use crate::core::run::{ErrorClass, RunState, Trigger};
 
 /// Run-now's outcome: ended within the wait, or still going on.
@@ -235,7 +235,7 @@ impl App {
             ok: false,
             message: message.to_owned(),
             error_class: Some(ErrorClass::Cancelled.as_str()),
-            stats: ImportStats::default(),
+            stats: job.stats,
             attempts: job.attempts,
             log: job.log.text(),
             volume: None,

@@ -61,7 +61,7 @@ impl App {
     pub(super) async fn see_through(self: &Arc<Self>, job: &Job, flight: &Flight) -> Option<RunEnd> {
         let policy = job.slot.and_then(|slot| self.fleet().policy(slot)).unwrap_or_default();
         let (began, log) = (self.clock.now(), job.log.clone());
-        let mut progress = Progress { began, attempts: job.attempts, stats: ImportStats::default(), log };
+        let mut progress = Progress { began, attempts: job.attempts, stats: job.stats, log };
         let started = Instant::now();
         let verdict = self.attempts(job, flight, &policy, &mut progress).await?;
         let seconds = started.elapsed().as_secs_f64();

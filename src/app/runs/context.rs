@@ -36,7 +36,7 @@ impl App {
             (spec, reach.map_err(configuration)?)
         };
         let (store, clock) = (self.store.clone(), self.clock.clone());
-        let sink = Arc::new(StoreSink::new(store, job.id.clone(), clock, self.deletions.clone()));
+        let sink = Arc::new(StoreSink::new(store, job.id.clone(), job.run, clock, self.deletions.clone()));
         let context = ImportContext {
             id: job.id.clone(),
             run_id: job.run,

@@ -290,3 +290,25 @@ async fn many_run_now_under_one_action_and_what_cannot_is_named() {
     let none = world.undo(&done.action_id.unwrap(), false, Consent::Any).await;
     assert!(matches!(none, Err(AppError::NoAction(_))), "runs are no change of a file: {none:?}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_known_before_anything_is_changed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = world().await;
+    let folder = world.folder.path().join("desired/schedules/acculynx");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if std::fs::write(folder.join("probe"), "").is_ok() {
+        return; // Permissions do not bind this user.
+    }
+    let before = world.audit().await.len();
+    let plan = world.bulk(pause(), west(), Consent::DryRun).await.unwrap();
+    assert_eq!((plan.ok, plan.selected, plan.changing, plan.refused.len()), (false, 3, 2, 1));
+    assert!(plan.refused[0].detail.contains("no permission for"), "{}", plan.refused[0].detail);
+    let refused = world.bulk(pause(), west(), Consent::Any).await.unwrap_err();
+    assert!(matches!(refused, AppError::Refused(_)), "{refused}");
+    assert_eq!(world.texts(&["noop/a", "noop/b", "acculynx/c"]), [WEST; 3]);
+    assert_eq!(world.audit().await.len(), before, "nothing was promised that had to be taken back");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(world.bulk(pause(), west(), Consent::Any).await.unwrap().ok);
+}

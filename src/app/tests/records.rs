@@ -17,7 +17,7 @@ fn jobs(keys: std::ops::Range<u32>, bookmark: Option<Value>) -> Page {
 impl World {
     /// A run's sink.
     fn sink(&self) -> StoreSink {
-        StoreSink::new(self.app.store.clone(), id(), self.clock.clone(), self.app.deletions.clone())
+        StoreSink::new(self.app.store.clone(), id(), 0, self.clock.clone(), self.app.deletions.clone())
     }
 
     async fn delete_records(&self, dry_run: bool) -> views::RecordsDeleted {

@@ -14,7 +14,7 @@ pub struct BulkAnswer {
     pub dry_run: bool,
     /// pause, resume, set, delete, run-now or undo.
     pub action: String,
-    /// Schedules that were selected.
+    /// Schedules that were selected, those that were named and are not there among them.
     pub selected: u64,
     /// Of those, how many change; of run-now, how many are to run.
     pub changing: u64,

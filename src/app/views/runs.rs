@@ -34,6 +34,7 @@ pub struct RunView {
     /// By what would help: unauthorized, rate_limited, unavailable, bad_response, configuration, store, timeout,
     /// deadline, cancelled, interrupted.
     pub error_class: Option<String>,
+    /// Of one that goes on, or was cut off: what is stored so far.
     pub stats: Option<ImportStats>,
     /// Set when it ended well but brought far less than its schedule usually does.
     pub short_import: Option<ShortImport>,

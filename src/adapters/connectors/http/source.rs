@@ -29,6 +29,7 @@ pub(super) struct Call {
     pub body: Option<Vec<u8>>,
     /// The largest answer, in bytes.
     pub limit: usize,
+    pub is_for_token: bool,
 }
 
 /// A good answer.
@@ -132,7 +133,7 @@ impl<'a> Source<'a> {
             HttpAuth::Basic(auth) => {
                 let secret = resolve(&auth.password)?;
                 let pair = format!("{}:{}", auth.user, secret.0);
-                (AUTHORIZATION, format!("Basic {}", base64(pair.as_bytes())), secret)
+                (AUTHORIZATION, format!("Basic {}", web::base64(pair.as_bytes())), secret)
             }
             HttpAuth::Query(auth) => {
                 let secret = resolve(&auth.secret)?;
@@ -169,8 +170,9 @@ impl<'a> Source<'a> {
         self.context.clock.now()
     }
 
-    pub fn host(&self) -> &str {
-        self.base.host_str().unwrap_or_default()
+    /// How messages call it.
+    pub fn host(&self) -> String {
+        host(&self.base)
     }
 
     pub fn base(&self) -> &Url {
@@ -216,7 +218,7 @@ impl<'a> Source<'a> {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
         let method = if body.is_some() { Method::POST } else { Method::GET };
-        let mut call = Call { what, url, method, headers, body, limit: self.limit };
+        let mut call = Call { what, url, method, headers, body, limit: self.limit, is_for_token: false };
         match &self.proof {
             Proof::None => {}
             Proof::Header(name, value) => drop(call.headers.insert(name, value.clone())),
@@ -288,7 +290,7 @@ impl<'a> Source<'a> {
         let pause = after.unwrap_or_default().max(web::backoff(tuning.backoff, refused, self.salt));
         self.waited = self.waited.saturating_add(pause);
         if self.waited > tuning.patience {
-            let host = call.url.host_str().unwrap_or_default();
+            let host = host(&call.url);
             let message = format!(
                 "{host} asks to slow down ({status}) and to wait {} s before {}: something else may be using it with \
                  this secret or from this address",
@@ -377,6 +379,11 @@ impl<'a> Source<'a> {
         let said = web::detail(response).await.map(|words| format!(": {}", self.quote(&words))).unwrap_or_default();
         let (host, what, file) = (host(url), &call.what, self.file());
         let (class, message) = match status {
+            // A client that is not known, or whose secret is wrong, is a 400 to some.
+            400 | 401 | 403 if call.is_for_token => {
+                let check = "check client_id and the secret that connection.auth.oauth.client_secret names in";
+                (ErrorClass::Unauthorized, format!("{host} gave no token ({status}){said}: {check} {file}"))
+            }
             401 => {
                 let message = format!("{host} refused who asks for {what} (401){said}: {}", where_it_is(&file));
                 (ErrorClass::Unauthorized, message)
@@ -428,7 +435,7 @@ fn set_parameter(url: &mut Url, name: &str, value: &str) {
     url.query_pairs_mut().clear().extend_pairs(others).append_pair(name, value);
 }
 
-fn host(url: &Url) -> String {
+pub(super) fn host(url: &Url) -> String {
     let name = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
 }
@@ -479,18 +486,4 @@ pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// Base64 as the header `Authorization` wants it (RFC 4648, 4).
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |bits: u32| DIGITS.get((bits & 63) as usize).copied().map_or('=', char::from);
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
-        for place in 0..4 {
-            out.push(if place <= chunk.len() { digit(bits >> (18 - 6 * place)) } else { '=' });
-        }
-    }
-    out
 }

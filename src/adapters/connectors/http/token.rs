@@ -8,8 +8,8 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::source::{Call, Failed, Source};
-use crate::adapters::connectors::{ErrorClass, ImportFailure, Secret};
+use super::source::{Call, Failed, Source, host};
+use crate::adapters::connectors::{ErrorClass, ImportFailure, Secret, web};
 use crate::core::model::{Digest, Millis};
 
 /// A token that says nothing of its life is kept this long, in seconds.
@@ -103,19 +103,9 @@ async fn fetch(source: &mut Source<'_>, client: &Client, now: Millis) -> Result<
         Err(Failed { status: 400 | 401, .. }) => source.reply(&call(client, false)).await,
         other => other,
     };
-    let reply = reply.map_err(|failed| match failed.status {
-        400 | 401 | 403 => {
-            let message = format!(
-                "{}: check client_id and the secret that connection.auth.oauth.client_secret names in {}",
-                failed.failure.message,
-                source.file()
-            );
-            ImportFailure { class: ErrorClass::Unauthorized, message, ..failed.failure }
-        }
-        _ => failed.failure,
-    })?;
+    let reply = reply.map_err(|failed| failed.failure)?;
     let bad = |what: &str| {
-        let message = format!("{} gave no token: {what}", client.token_url.host_str().unwrap_or_default());
+        let message = format!("{} gave no token: {what}", host(&client.token_url));
         ImportFailure::new(ErrorClass::BadResponse, message)
     };
     let answer: Answer = serde_json::from_slice(&reply.body).map_err(|_| bad("its answer has no access_token"))?;
@@ -156,17 +146,18 @@ fn call(client: &Client, in_form: bool) -> Call {
     } else {
         let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let pair = format!("{}:{}", encoded(&client.id), encoded(&client.secret.0));
-        if let Some(value) = super::source::sensitive(&format!("Basic {}", super::source::base64(pair.as_bytes()))) {
+        if let Some(value) = super::source::sensitive(&format!("Basic {}", web::base64(pair.as_bytes()))) {
             headers.insert(AUTHORIZATION, value);
         }
     }
     Call {
-        what: "the request for a token".to_owned(),
+        what: "the token".to_owned(),
         url: client.token_url.clone(),
         method: Method::POST,
         headers,
         body: Some(form.finish().into_bytes()),
         limit: 1 << 20,
+        is_for_token: true,
     }
 }
 

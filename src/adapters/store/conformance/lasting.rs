@@ -16,7 +16,7 @@ pub async fn everything_outlives_the_store(site: &impl Site) {
     store.complete(end).await.unwrap();
     let record = Record { key: "1".into(), payload: serde_json::json!({}) };
     let page = Page { resource: Resource::JOBS, records: vec![record], bookmark: Some(serde_json::json!(5)) };
-    store.write_pages(id("noop/a"), vec![page], NOW).await.unwrap();
+    store.write_pages(id("noop/a"), 0, vec![page], NOW).await.unwrap();
     let remembered = Remembered { request: Digest::of(b"r"), answer: "a".into() };
     store.remember_answer("k".into(), remembered, NOW).await.unwrap();
     let brake = Brake { scope: String::new(), reason: "r".into(), actor: "a".into(), since: NOW };

@@ -17,7 +17,7 @@ fn counted(imported: u64, updated: u64, skipped: u64) -> ImportStats {
 }
 
 async fn write(store: &SharedStore, name: &str, page: Page) -> ImportStats {
-    store.write_pages(id(name), vec![page], NOW).await.unwrap()
+    store.write_pages(id(name), 0, vec![page], NOW).await.unwrap()
 }
 
 pub async fn a_page_counts_new_changed_and_unchanged(site: &impl Site) {
@@ -31,7 +31,8 @@ pub async fn a_page_counts_new_changed_and_unchanged(site: &impl Site) {
     let back = page(&[("2", json!({"a": 1})), ("2", json!({"a": 1}))], None);
     assert_eq!(write(&store, "noop/a", back).await, counted(0, 1, 1), "a return is a change, its repeat is none");
     assert_eq!(write(&store, "noop/a", page(&[], None)).await, counted(0, 0, 0));
-    let later = store.write_pages(id("noop/a"), vec![page(&[("3", json!({}))], None)], NOW + 7_200_000).await.unwrap();
+    let later =
+        store.write_pages(id("noop/a"), 0, vec![page(&[("3", json!({}))], None)], NOW + 7_200_000).await.unwrap();
     assert_eq!(later, counted(0, 0, 1), "having been seen again is no change");
     assert_eq!(store.fleet_counts().await.unwrap().records, 3);
 }
@@ -56,13 +57,37 @@ pub async fn a_page_and_its_bookmark_are_one(site: &impl Site) {
     site.refuse_record("poison");
     let spoiled = page(&[("1", json!(2)), ("2", json!(2)), ("poison", json!(0))], Some(json!({"page": 2})));
     let sound = Page { resource: Resource::CONTACTS, ..page(&[("1", json!(1))], Some(json!("contacts"))) };
-    store.write_pages(id("noop/a"), vec![sound.clone(), spoiled], NOW).await.unwrap_err();
+    store.write_pages(id("noop/a"), 0, vec![sound.clone(), spoiled], NOW).await.unwrap_err();
     assert_eq!(store.bookmark(id("noop/a"), Resource::JOBS).await.unwrap(), Some(json!({"page": 1})));
     assert_eq!(store.bookmark(id("noop/a"), Resource::CONTACTS).await.unwrap(), None, "nor of the page beside it");
     assert_eq!(write(&store, "noop/a", sound).await, counted(1, 0, 0));
     let again = page(&[("1", json!(1)), ("2", json!(2))], Some(json!({"page": 2})));
     assert_eq!(write(&store, "noop/a", again).await, counted(1, 0, 1), "nothing of the refused page stayed");
     assert_eq!(store.bookmark(id("noop/a"), Resource::JOBS).await.unwrap(), Some(json!({"page": 2})));
+}
+
+pub async fn a_page_counts_for_its_run(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", None).await;
+    let (run, other) = (start(&store, "noop/a", 1).await, start(&store, "noop/a", 2).await);
+    let bring = async |keys: &[&str]| {
+        let records: Vec<_> = keys.iter().map(|key| (*key, json!(1))).collect();
+        store.write_pages(id("noop/a"), run, vec![page(&records, Some(json!(keys)))], NOW).await
+    };
+    bring(&["1", "2"]).await.unwrap();
+    bring(&["2", "3"]).await.unwrap();
+    site.refuse_record("poison");
+    bring(&["4", "poison"]).await.unwrap_err();
+    store.close();
+    let store = site.open();
+    let open: Vec<_> = store.open_runs().await.unwrap().iter().map(|open| (open.run, open.stats)).collect();
+    assert_eq!(open, [(run, counted(3, 0, 1)), (other, counted(0, 0, 0))], "as much as is stored, without an end");
+    let shown = async |run| store.run(run).await.unwrap().unwrap().stats;
+    assert_eq!((shown(run).await, shown(other).await), (Some(counted(3, 0, 1)), None));
+    store.complete(end(run, row)).await.unwrap();
+    let last = shown(run).await;
+    store.write_pages(id("noop/a"), run, vec![page(&[("9", json!(1))], None)], NOW).await.unwrap();
+    assert_eq!(shown(run).await, last, "what comes after its end is not its own");
 }
 
 pub async fn no_bookmark_keeps_the_last(site: &impl Site) {
@@ -125,7 +150,10 @@ pub async fn records_are_read_back_in_order(site: &impl Site) {
     assert!(keys(&store, query("acculynx/a")).await.is_empty());
     let without = store.records(RecordQuery { with_payload: false, ..jobs }).await.unwrap();
     assert!(without.records.iter().all(|record| record.payload.is_none()));
-    store.write_pages(id("noop/a"), vec![page(&[("2", json!("new")), ("3", json!(3))], None)], NOW + 5).await.unwrap();
+    store
+        .write_pages(id("noop/a"), 0, vec![page(&[("2", json!("new")), ("3", json!(3))], None)], NOW + 5)
+        .await
+        .unwrap();
     let recent = |since| RecordQuery { changed_since: Some(since), ..query("noop/a") };
     assert_eq!(keys(&store, recent(NOW + 5)).await, ["jobs/2"], "seen again is not changed");
     assert_eq!(keys(&store, recent(NOW)).await.len(), 4);
@@ -155,7 +183,7 @@ pub async fn pages_of_records_join(site: &impl Site) {
 pub async fn records_are_counted_by_resource(site: &impl Site) {
     let store = site.open();
     fill(&store).await;
-    store.write_pages(id("noop/a"), vec![page(&[("2", json!(20))], None)], NOW + 5).await.unwrap();
+    store.write_pages(id("noop/a"), 0, vec![page(&[("2", json!(20))], None)], NOW + 5).await.unwrap();
     let counts = store.record_counts(id("noop/a"), None).await.unwrap();
     let bytes = (json!({"a": "ü"}).to_string() + "20" + "3").len() as u64;
     let jobs = ResourceCount {
@@ -199,8 +227,8 @@ pub async fn deleted_records_are_gone_at_once_with_their_bookmarks(site: &impl S
     assert!(store.record_counts(id("noop/a"), None).await.unwrap().is_empty());
     // A tap's state speaks of all it brought.
     let state = Page { resource: Resource::SINGER_STATE, records: vec![], bookmark: Some(json!(1)) };
-    store.write_pages(id("exec/a"), vec![state.clone()], NOW).await.unwrap();
-    store.write_pages(id("exec/b"), vec![state], NOW).await.unwrap();
+    store.write_pages(id("exec/a"), 0, vec![state.clone()], NOW).await.unwrap();
+    store.write_pages(id("exec/b"), 0, vec![state], NOW).await.unwrap();
     store.delete_records(id("exec/a"), Some(Resource::JOBS), draft("exec/a"), NOW).await.unwrap();
     assert_eq!(store.bookmark(id("exec/a"), Resource::SINGER_STATE).await.unwrap(), None);
     assert_eq!(store.bookmark(id("exec/b"), Resource::SINGER_STATE).await.unwrap(), Some(json!(1)));
@@ -214,7 +242,7 @@ pub async fn what_came_again_survives_the_purge(site: &impl Site) {
     fill(&store).await;
     store.delete_records(id("noop/a"), None, draft("noop/a"), NOW).await.unwrap();
     let again = page(&[("2", json!(2)), ("4", json!(4))], Some(json!(9)));
-    let written = store.write_pages(id("noop/a"), vec![again.clone()], NOW + 7).await.unwrap();
+    let written = store.write_pages(id("noop/a"), 0, vec![again.clone()], NOW + 7).await.unwrap();
     assert_eq!(written, counted(2, 0, 0), "what was deleted is new again");
     assert_eq!(write(&store, "noop/a", again).await, counted(0, 0, 2));
     purge(&store, 1).await;

@@ -227,8 +227,12 @@ impl Store for MemoryStore {
         self.write("record a run's end", move |tables| Ok(tables.complete(completion)))
     }
 
-    fn write_pages(&self, id: ScheduleId, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
-        self.write("store imported records", move |tables| tables.pages(&id, pages, now))
+    fn write_pages(&self, id: ScheduleId, run: i64, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
+        self.write("store imported records", move |tables| {
+            let stats = tables.pages(&id, pages, now)?;
+            tables.add_counts(run, stats);
+            Ok(stats)
+        })
     }
 
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>> {

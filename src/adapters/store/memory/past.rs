@@ -4,7 +4,7 @@ use super::super::{PastRun, Pruned, RunHistory, RunPage, RunQuery, StoreFuture};
 use super::MemoryStore;
 use super::runs::Run;
 use super::tables::Tables;
-use crate::core::model::{Millis, ScheduleId};
+use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::retention::{Bounds, Candidate, Fate, Keep};
 
 fn past_run(key: i64, run: &Run) -> PastRun {
@@ -19,7 +19,7 @@ fn past_run(key: i64, run: &Run) -> PastRun {
         ok: run.ok,
         message: run.message.clone(),
         error_class: run.error_class.map(str::to_owned),
-        stats: run.ended.map(|_| run.stats),
+        stats: Some(run.stats).filter(|stats| run.ended.is_some() || *stats != ImportStats::default()),
         short: run.short.clone(),
         attempts: run.attempts,
         retry_at: run.retry_at,

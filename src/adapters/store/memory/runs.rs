@@ -118,6 +118,12 @@ impl Tables {
         (run.message, run.error_class) = (Some(parked.message), Some(parked.error_class));
     }
 
+    pub fn add_counts(&mut self, run: i64, stats: ImportStats) {
+        if let Some(run) = self.open(run) {
+            run.stats += stats;
+        }
+    }
+
     pub fn complete(&mut self, mut completion: Completion) -> u32 {
         let is_deadline_missed = completion.is_deadline_missed();
         let volume = completion.volume.take();
@@ -164,6 +170,7 @@ impl Tables {
             attempts: run.attempts,
             retry_at: run.retry_at,
             log: run.log.clone(),
+            stats: run.stats,
         })
         .collect()
     }

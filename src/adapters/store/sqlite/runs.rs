@@ -6,7 +6,7 @@ use super::writer::Work;
 use crate::adapters::store::{Advance, Claim, Claimed, Completion, Granted, OpenRun, Parked};
 use crate::core::audit::Draft;
 use crate::core::missed::{Miss, Missed};
-use crate::core::model::{Millis, ScheduleId};
+use crate::core::model::{ImportStats, Millis, ScheduleId};
 use crate::core::policy::Overlap;
 use crate::core::run::{RunState, Trigger};
 
@@ -145,6 +145,23 @@ pub(super) fn park(work: &mut Work<'_>, parked: &Parked) -> Result<()> {
     .map(|_| ())
 }
 
+/// Adds what pages brought to the counts of their run, so that these are true wherever it is cut off.
+pub(super) fn add_counts(work: &mut Work<'_>, run: i64, stats: ImportStats) -> Result<()> {
+    if stats == ImportStats::default() {
+        return Ok(());
+    }
+    let known = "SELECT stats FROM runs WHERE id = ?1 AND ended_ms IS NULL";
+    let Some(known) = work.row(known, [run], |row| row.get::<_, Option<String>>(0))? else { return Ok(()) };
+    let mut sum = counts_of(known.as_deref());
+    sum += stats;
+    let text = serde_json::to_string(&sum).unwrap_or_default();
+    work.execute("UPDATE runs SET stats = ?2 WHERE id = ?1", (run, text)).map(|_| ())
+}
+
+fn counts_of(text: Option<&str>) -> ImportStats {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// The run's end, once, and the schedule's last run if the schedule still exists. Returns its
 /// failures in a row.
 pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u32> {
@@ -199,7 +216,7 @@ pub(super) fn complete(work: &mut Work<'_>, completion: &Completion) -> Result<u
 
 pub(super) fn open(connection: &Connection) -> Result<Vec<OpenRun>> {
     let mut statement = connection.prepare(
-        "SELECT id, schedule, nominal_ms, trigger, state, started_ms, attempts, retry_at_ms, log
+        "SELECT id, schedule, nominal_ms, trigger, state, started_ms, attempts, retry_at_ms, log, stats
          FROM runs WHERE ended_ms IS NULL ORDER BY id",
     )?;
     let rows = statement.query_map([], |row| {
@@ -218,6 +235,7 @@ pub(super) fn open(connection: &Connection) -> Result<Vec<OpenRun>> {
             attempts: row.get(6)?,
             retry_at: row.get(7)?,
             log: row.get(8)?,
+            stats: counts_of(row.get::<_, Option<String>>(9)?.as_deref()),
         }))
     })?;
     rows.filter_map(Result::transpose).collect()

@@ -37,7 +37,7 @@ static SWEPT: [Swept; 3] = [
     Swept { resource: Resource::USERS, offset: "recordStartIndex", at_most_every: MINUTE.saturating_mul(60) },
 ];
 
-/// Up to where each of the two job lists is known; written when its pass is complete.
+/// Up to where each of the two job lists is known, by its last complete pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct JobsBookmark {
@@ -45,6 +45,16 @@ struct JobsBookmark {
     source: String,
     modified_date: Option<DateTime<Utc>>,
     unassigned_modified_date: Option<DateTime<Utc>>,
+    /// Where a pass stands that is not complete, so that one which is cut off goes on there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under_way: Option<UnderWay>,
+}
+
+/// The list comes in order of change: what changed before `reached` is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct UnderWay {
+    unassigned: bool,
+    reached: DateTime<Utc>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,10 +132,17 @@ impl<'a> Sync<'a> {
             if stored.source == source { stored } else { JobsBookmark { source, ..JobsBookmark::default() } };
         for unassigned in [false, true] {
             let known = if unassigned { bookmark.unassigned_modified_date } else { bookmark.modified_date };
+            let before = bookmark.under_way.filter(|pass| pass.unassigned == unassigned).map(|pass| pass.reached);
+            let known = known.max(before);
             let mut reading = Reading::new(jobs_pass(Resource::JOBS, unassigned, known, started));
-            let held = self.read_to_the_end(account, &Resource::JOBS, &mut reading).await?;
+            let mark = |reached: Option<DateTime<Utc>>| {
+                let under_way = reached.map(|reached| UnderWay { unassigned, reached: reached.min(started) });
+                to_value(&JobsBookmark { under_way, ..bookmark.clone() })
+            };
+            let held = self.read_to_the_end(account, &Resource::JOBS, &mut reading, mark).await?;
             // Not beyond the start: what changed meanwhile may have slipped in behind the reading.
             let reached = reading.newest.map(|newest| newest.min(started)).max(known);
+            bookmark.under_way = bookmark.under_way.filter(|pass| pass.unassigned != unassigned);
             if unassigned {
                 bookmark.unassigned_modified_date = reached;
             } else {
@@ -148,34 +165,38 @@ impl<'a> Sync<'a> {
         let before = self.stats.volume();
         let (resource, path) = (list.resource.clone(), list.resource.known().unwrap_or_default());
         let pass = Pass { resource, path, offset: list.offset, page_size: SWEPT_A_PAGE, query: Vec::new() };
-        let held = self.read_to_the_end(account, &list.resource, &mut Reading::new(pass)).await?;
+        let held = self.read_to_the_end(account, &list.resource, &mut Reading::new(pass), |_| None).await?;
         let bookmark = SweepBookmark { source, swept_at: Some(self.now()) };
         self.write(&list.resource, held, to_value(&bookmark)).await?;
         self.context.sink.swept(&list.resource, self.stats.volume() - before);
         Ok(())
     }
 
-    /// Reads a list to its end. The last page with anything new is held back for its bookmark; on a
-    /// failure it is written without one.
+    /// Reads a list to its end. The last page with anything new is held back for its bookmark; the others,
+    /// and that one on a failure, are written with the mark of how far the reading had come by then.
     async fn read_to_the_end(
         &mut self,
         account: &mut Account,
         resource: &Resource,
         reading: &mut Reading,
+        mark: impl Fn(Option<DateTime<Utc>>) -> Option<Value>,
     ) -> Result<Vec<Record>, ImportFailure> {
-        let mut held = Vec::new();
+        let (mut held, mut reached) = (Vec::new(), None);
         loop {
             match self.next_page(account, reading).await {
                 Ok(Some(new)) => {
                     let before = std::mem::replace(&mut held, new);
                     if !before.is_empty() {
-                        self.write(resource, before, None).await?;
+                        self.write(resource, before, mark(reached)).await?;
                     }
+                    reached = reading.reached();
                 }
                 Ok(None) => return Ok(held),
                 Err(failure) => {
                     if !held.is_empty() {
-                        self.write(resource, held, None).await?;
+                        // From a list that makes no sense nothing is concluded.
+                        let reached = reached.filter(|_| failure.class != ErrorClass::BadResponse);
+                        self.write(resource, held, mark(reached)).await?;
                     }
                     return Err(failure);
                 }

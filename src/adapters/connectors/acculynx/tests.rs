@@ -73,6 +73,11 @@ impl Memory {
         self.records.lock().unwrap().keys().filter(|(of, _)| *of == resource.as_str()).count()
     }
 
+    /// Whether a list of jobs is said to have been read to its end.
+    fn has_read_jobs(&self) -> bool {
+        self.bookmark_of(&Resource::JOBS).is_some_and(|bookmark| bookmark["modified_date"].is_string())
+    }
+
     fn bookmark_of(&self, resource: &Resource) -> Option<Value> {
         self.bookmarks.lock().unwrap().get(resource.as_str()).cloned()
     }

@@ -38,12 +38,19 @@ pub(super) struct Reading {
     cursor: Cursor,
     /// The latest change among the records met.
     pub newest: Option<DateTime<Utc>>,
+    /// No record came that had changed before one that came earlier.
+    is_in_order: bool,
     is_over: bool,
 }
 
 impl Reading {
     pub fn new(pass: Pass) -> Self {
-        Reading { pass, cursor: Cursor::default(), newest: None, is_over: false }
+        Reading { pass, cursor: Cursor::default(), newest: None, is_in_order: true, is_over: false }
+    }
+
+    /// Up to which change the list has been read; `None` where it is in no order.
+    pub fn reached(&self) -> Option<DateTime<Utc>> {
+        self.newest.filter(|_| self.is_in_order)
     }
 }
 
@@ -122,10 +129,11 @@ impl Sync<'_> {
                 continue;
             };
             let met = Met::new(&item);
-            reading.newest = reading.newest.max(met.modified);
             if self.seen.insert((resource.clone(), key.as_str().into()), met) != Some(met) {
+                reading.is_in_order &= met.modified >= reading.newest;
                 new.push(Record { key, payload: item });
             }
+            reading.newest = reading.newest.max(met.modified);
         }
         new
     }

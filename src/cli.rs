@@ -24,6 +24,7 @@ mod schedule;
 mod schema;
 mod serve;
 mod settings_args;
+mod standing;
 mod validate;
 mod windows;
 

@@ -29,7 +29,7 @@ pub(super) struct CancelArgs {
 pub(super) struct BackfillArgs {
     #[command(flatten)]
     target: Target,
-    /// The first moment, RFC 3339.
+    /// The first moment, RFC 3339; at most 1000 slots lie between the two.
     #[arg(long, value_name = "TIME")]
     from: String,
     /// The last moment, RFC 3339; now when left out.
@@ -66,10 +66,17 @@ pub(super) async fn backfill(args: BackfillArgs, global: &Global) -> Result<Exit
         out::line(&format!("{}{run}", slot.nominal_iso));
     }
     let count = answer.slots.len();
-    out::line(&match (answer.dry_run, answer.skipped) {
-        (true, _) => format!("{count} slots would be run, less those that have had a run"),
-        (false, 0) => format!("{count} runs begun"),
-        (false, skipped) => format!("{count} runs begun; {skipped} slots had had one before"),
-    });
+    let what = match (answer.dry_run, count) {
+        (true, 1) => "1 slot would run".to_owned(),
+        (true, _) => format!("{count} slots would run"),
+        (false, 1) => "1 run lined up".to_owned(),
+        (false, _) => format!("{count} runs lined up"),
+    };
+    let before = match answer.skipped {
+        0 => String::new(),
+        1 => "; 1 slot has had a run already".to_owned(),
+        skipped => format!("; {skipped} slots have had a run already"),
+    };
+    out::line(&format!("{what}{before}"));
     Ok(Exit::Done)
 }

@@ -145,7 +145,7 @@ fn result(run: &RunView) -> String {
             format!("tries again at {}: {message}", run.retry_at_iso.as_deref().unwrap_or("once it may"))
         }
         (state, ..) if message.is_empty() => state.as_str().to_owned(),
-        (RunState::Interrupted, ..) => message.to_owned(),
+        (state, ..) if message.starts_with(state.as_str()) => message.to_owned(),
         (state, ..) => format!("{}: {message}", state.as_str()),
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn shortfall(short: Option<&ShortImport>) -> String {
 }
 
 /// A length of time in two digits or three, such as `840ms`, `12.4s` or `3m05s`.
-fn length(ms: i64) -> String {
+pub(super) fn length(ms: i64) -> String {
     match ms {
         ..1_000 => format!("{ms}ms"),
         1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::bulk::{self, Choice, Chosen, UndoArgs};
 use super::client::{Request, route};
 use super::running::{self, BackfillArgs, CancelArgs};
-use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs, runs};
+use super::standing::{cadence, state, table};
+use super::{CliError, ConnectorArg, Exit, Global, Target, out, pairs, runs, standing};
 use crate::adapters::clock::Clock;
 use crate::app::views::{MutationAnswer, OriginView, RunNowAnswer, ScheduleStatus, ScheduleView};
 use crate::core::model::{MAX_MOMENT, Millis};
@@ -300,68 +301,6 @@ async fn list(connector: &ConnectorArg, global: &Global) -> Result<Exit, CliErro
     Ok(Exit::Done)
 }
 
-fn table(schedules: &BTreeMap<String, ScheduleStatus>) {
-    let rows = schedules.iter().map(|(tenant, status)| row(tenant, status)).collect();
-    out::table(&["TENANT", "EVERY", "STATE", "NEXT", "LAST RUN", "RESULT"], rows);
-}
-
-fn row(tenant: &str, status: &ScheduleStatus) -> Vec<String> {
-    let result = match &status.last_status {
-        None => "-".to_owned(),
-        Some(last) if last.ok => {
-            let stats = last.result.stats;
-            format!(
-                "ok: {} new, {} changed, {} same, {} failed{}",
-                stats.imported,
-                stats.updated,
-                stats.skipped,
-                stats.failed,
-                runs::shortfall(last.short_import.as_ref())
-            )
-        }
-        Some(last) => format!("failed ({} in a row): {}", status.consecutive_failures, last.message),
-    };
-    let next = match status.next_run_in_sec {
-        _ if status.running => "running".to_owned(),
-        _ if status.queued => format!("queued ({})", status.waiting_for.as_deref().unwrap_or("about to start")),
-        Some(left) => format!("in {}", humantime::format_duration(Duration::from_secs(left))),
-        None => "-".to_owned(),
-    };
-    vec![
-        tenant.to_owned(),
-        cadence(status),
-        state(status),
-        next,
-        status.last_run_iso.clone().unwrap_or_else(|| "-".to_owned()),
-        result,
-    ]
-}
-
-fn cadence(status: &ScheduleStatus) -> String {
-    match (&status.cron, status.interval_sec) {
-        (Some(cron), _) => format!("{cron} {}", status.timezone.as_deref().unwrap_or("UTC")),
-        (None, Some(interval)) => humantime::format_duration(Duration::from_secs(interval.into())).to_string(),
-        (None, None) => "-".to_owned(),
-    }
-}
-
-fn state(status: &ScheduleStatus) -> String {
-    let mut state = status.sync.clone();
-    if let Some(reason) = &status.sync_reason {
-        state.push_str(&format!(" ({reason})"));
-    }
-    if status.paused {
-        state.push_str(", paused");
-        if let Some(until) = &status.pause_until {
-            state.push_str(&format!(" until {until}"));
-        }
-        if let Some(reason) = &status.pause_reason {
-            state.push_str(&format!(": {reason}"));
-        }
-    }
-    state
-}
-
 async fn show(target: &Target, origin: bool, global: &Global) -> Result<Exit, CliError> {
     let request = Request::get(route(target.connector.connector, "schedule")).tenant(&target.tenant);
     let (view, raw): (ScheduleView, _) = global.client()?.ask(request).await?;
@@ -376,6 +315,7 @@ async fn show(target: &Target, origin: bool, global: &Global) -> Result<Exit, Cl
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     let status = &view.status;
     let next = status.next_run_iso.as_deref().unwrap_or("none");
+    let now = standing::what_goes_on(status).map(|what| ("now", what));
     let rows = [
         ("schedule", target.id().to_string()),
         ("file", view.file.clone()),
@@ -384,8 +324,10 @@ async fn show(target: &Target, origin: bool, global: &Global) -> Result<Exit, Cl
         ("every", cadence(status)),
         ("next run", next.to_owned()),
         ("last run", status.last_run_iso.clone().unwrap_or_else(|| "none".to_owned())),
+        ("lateness", status.last_late_ms.map_or_else(|| "none".to_owned(), runs::length)),
+        ("missed", missed(status)),
     ];
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(now) {
         out::line(&format!("{name:9} {}", out::clean(&value)));
     }
     if let Some(last) = &status.last_status {
@@ -397,6 +339,12 @@ async fn show(target: &Target, origin: bool, global: &Global) -> Result<Exit, Cl
         out::line(&format!("effective {}", out::clean(&pretty(&effective))));
     }
     Ok(Exit::Done)
+}
+
+/// How many slots passed without a run, and why.
+fn missed(status: &ScheduleStatus) -> String {
+    let by: Vec<String> = status.missed_by.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    if by.is_empty() { "none".to_owned() } else { format!("{} ({})", status.missed, by.join(", ")) }
 }
 
 /// Each effective value with the file and line it comes from.
@@ -449,7 +397,7 @@ async fn run_now(target: &Target, wait: u32, global: &Global) -> Result<Exit, Cl
             "run {} of {}: {}: {}",
             answer.run_id,
             target.id(),
-            answer.state,
+            if answer.ok { answer.state.as_str() } else { "failed" },
             out::clean(&answer.message)
         ));
         table(&answer.schedules);

@@ -9,6 +9,7 @@ mod conflict;
 mod connection;
 mod defaults;
 mod edit;
+mod effect;
 mod finding;
 mod frame;
 mod merge;

@@ -81,7 +81,12 @@ async fn cancel(State(app): State<Arc<App>>, target: Target) -> Answer<Json<Canc
 }
 
 async fn backfill(State(app): State<Arc<App>>, target: Target) -> Answer<Json<BackfillAnswer>> {
-    let mut fields = Fields::of(target.visit.object(true)?);
+    let body = target.visit.object(true)?;
+    let is_missing = body.get("from").is_none_or(Value::is_null);
+    let mut fields = Fields::of(body);
+    if is_missing {
+        fields.wrong("from", "is needed: the first moment, such as 2026-11-20T00:00:00Z");
+    }
     let from = moment(&mut fields, "from");
     let to = moment(&mut fields, "to");
     let dry_run = match fields.take("dry_run") {
@@ -92,11 +97,8 @@ async fn backfill(State(app): State<Arc<App>>, target: Target) -> Answer<Json<Ba
             false
         }
     };
-    if from.is_none() {
-        fields.wrong("from", "is needed: the first moment, such as 2026-11-20T00:00:00Z");
-    }
     let now = app.clock.now();
-    let (from, to) = (from.unwrap_or(now), to.unwrap_or(now));
+    let (from, to) = (from.unwrap_or(Millis::MIN), to.unwrap_or(now));
     if from > to.min(now) {
         fields.wrong("from", "must lie before `to` and before now: only slots of the past are made up for");
     }

@@ -186,7 +186,7 @@ impl Metrics {
         for connector in Connector::ALL {
             self.import_duration.get_metric_with_label_values(&[connector.as_str()])?;
             self.imports_short.get_metric_with_label_values(&[connector.as_str()])?;
-            for outcome in ["ok", "failed"] {
+            for outcome in ["ok", "failed", "cancelled"] {
                 self.runs.get_metric_with_label_values(&[connector.as_str(), outcome])?;
             }
         }
@@ -269,8 +269,9 @@ impl Metrics {
         self.convergence.observe(length(seconds));
     }
 
-    pub fn run_finished(&self, connector: &str, ok: bool) {
-        self.runs.with_label_values(&[connector, if ok { "ok" } else { "failed" }]).inc();
+    /// A run that ended `ok`, `failed` or `cancelled`.
+    pub fn run_finished(&self, connector: &str, outcome: &str) {
+        self.runs.with_label_values(&[connector, outcome]).inc();
     }
 
     /// Slots that passed without a run.

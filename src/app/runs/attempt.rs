@@ -44,6 +44,15 @@ impl Verdict {
     fn stopped(class: ErrorClass, message: impl Into<String>) -> Self {
         Verdict { state: RunState::Cancelled, failure: Some(ImportFailure::new(class, message)) }
     }
+
+    /// How it ended, in a word; what was stopped has not failed.
+    fn outcome(&self) -> &'static str {
+        match (self.state, &self.failure) {
+            (RunState::Cancelled, _) => "cancelled",
+            (_, Some(_)) => "failed",
+            (_, None) => "ok",
+        }
+    }
 }
 
 /// Why the wait for the next attempt is over.
@@ -65,7 +74,7 @@ impl App {
         let started = Instant::now();
         let verdict = self.attempts(job, flight, &policy, &mut progress).await?;
         let seconds = started.elapsed().as_secs_f64();
-        self.count_run(job, &verdict, seconds);
+        self.count_run(job, &verdict, progress.attempts, seconds);
         let end = RunEnd {
             ok: verdict.failure.is_none(),
             message: message(verdict.failure.as_ref(), progress.stats),
@@ -75,7 +84,9 @@ impl App {
         if job.trigger == Trigger::Webhook {
             self.settle_told(&job.id, job.run, end.ok).await;
         }
-        self.pause_if_failing(&job.id, &policy, failures, &end.message).await;
+        if verdict.outcome() == "failed" {
+            self.pause_if_failing(&job.id, &policy, failures, &end.message).await;
+        }
         Some(end)
     }
 
@@ -297,9 +308,12 @@ impl App {
         }
     }
 
-    fn count_run(&self, job: &Job, verdict: &Verdict, seconds: f64) {
+    fn count_run(&self, job: &Job, verdict: &Verdict, attempts: u32, seconds: f64) {
+        self.metrics.run_finished(job.id.connector.as_str(), verdict.outcome());
+        if attempts == 0 {
+            return;
+        }
         self.metrics.import_duration(job.id.connector.as_str(), seconds);
-        self.metrics.run_finished(job.id.connector.as_str(), verdict.failure.is_none());
         if matches!(job.trigger, Trigger::Schedule | Trigger::CatchUp) {
             self.metrics.scheduled_import(job.id.tenant.as_str());
         }
@@ -331,13 +345,13 @@ impl App {
             volume: if end.ok { self.volume_of(job, flight, row).await } else { None },
         };
         let failures = self.insist(job, || self.store.complete(completion.clone())).await;
-        let duration_ms = seconds * 1000.0;
-        if end.ok {
-            tracing::debug!(component = "acculynx-scheduler", tenant_id = %job.id.tenant, run = job.run, duration_ms,
-                "{}", end.message);
+        let duration_ms = (seconds * 1000.0).round();
+        let component = format!("{}-scheduler", job.id.connector);
+        let (tenant_id, run, outcome) = (&job.id.tenant, job.run, verdict.outcome());
+        if outcome == "failed" {
+            tracing::warn!(component, %tenant_id, run, duration_ms, "import of {} failed: {}", job.id, end.message);
         } else {
-            tracing::warn!(component = "acculynx-scheduler", tenant_id = %job.id.tenant, run = job.run, duration_ms,
-                "import of {} failed: {}", job.id, end.message);
+            tracing::debug!(component, %tenant_id, run, duration_ms, "import of {} {outcome}: {}", job.id, end.message);
         }
         failures.unwrap_or(0)
     }

@@ -1,11 +1,12 @@
 //! Slots of the past, run because somebody asks for them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::Job;
-use crate::adapters::store::{Asked, Claim, Granted};
+use crate::adapters::store::{Asked, Claim, Granted, RunQuery};
 use crate::app::App;
 use crate::app::apply::{draft, new_action_id};
 use crate::app::error::AppError;
@@ -41,12 +42,13 @@ impl App {
         let now = self.clock.now();
         let slots = self.slots_between(id, slot, asked.from, asked.to.min(now))?;
         if asked.dry_run {
-            let slots = slots.into_iter().map(|at| BackfillSlot { nominal_iso: iso(at), run_id: None }).collect();
+            let had = self.slots_that_ran(id, &slots).await?;
+            let wanted: Vec<Millis> = slots.iter().copied().filter(|at| !had.contains(at)).collect();
             return Ok(BackfillAnswer {
                 ok: true,
                 dry_run: true,
-                slots,
-                skipped: 0,
+                skipped: (slots.len() - wanted.len()) as u64,
+                slots: wanted.into_iter().map(|at| BackfillSlot { nominal_iso: iso(at), run_id: None }).collect(),
                 action_id: None,
                 audit: Vec::new(),
             });
@@ -89,6 +91,34 @@ impl App {
             action_id: Some(action_id),
             audit,
         })
+    }
+
+    /// Those of the slots, which are in order, that have had a run.
+    async fn slots_that_ran(&self, id: &ScheduleId, slots: &[Millis]) -> Result<BTreeSet<Millis>, AppError> {
+        const PAGE: u32 = 1_000;
+        let mut had = BTreeSet::new();
+        let (Some(first), Some(last)) = (slots.first(), slots.last()) else { return Ok(had) };
+        let mut query = RunQuery {
+            connector: id.connector,
+            tenant: Some(id.tenant.clone()),
+            state: None,
+            ok: None,
+            trigger: None,
+            error_class: None,
+            since: Some(*first),
+            until: Some(last + 1),
+            before: None,
+            limit: PAGE,
+            most_looked_at: PAGE,
+        };
+        loop {
+            let page = self.store.runs(query.clone()).await?;
+            had.extend(page.runs.into_iter().map(|run| run.nominal));
+            match page.next {
+                Some(next) => query.before = Some(next),
+                None => return Ok(had),
+            }
+        }
     }
 
     fn slots_between(&self, id: &ScheduleId, slot: u32, from: Millis, to: Millis) -> Result<Vec<Millis>, AppError> {

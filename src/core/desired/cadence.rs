@@ -42,7 +42,14 @@ pub(super) fn cron(text: &str, node: &Node<'_>, path: &Path<'_>, out: &mut Vec<F
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     match parser.parse(&expression) {
         Err(error) => {
-            out.push(finding(format!("cron \"{}\" is not valid: {error}", shown(&expression))).hint(SHAPE));
+            out.push(match bad_field(&expression, &parser) {
+                Some((field, name, about)) => {
+                    let message =
+                        format!("cron \"{}\": the {name} \"{}\" is not valid", shown(&expression), shown(field));
+                    finding(message).hint(format!("the {name} is {about}, a range, a list, or steps such as */5"))
+                }
+                None => finding(format!("cron \"{}\" is not valid: {error}", shown(&expression))).hint(SHAPE),
+            });
             None
         }
         Ok(cron) if !can_fire(&cron, &expression) => {
@@ -54,6 +61,21 @@ pub(super) fn cron(text: &str, node: &Node<'_>, path: &Path<'_>, out: &mut Vec<F
         }
         Ok(_) => Some(expression),
     }
+}
+
+/// The first field that is not valid even by itself: what it says, its name, and what it may say.
+fn bad_field<'e>(expression: &'e str, parser: &CronParser) -> Option<(&'e str, &'static str, &'static str)> {
+    const FIELDS: [(&str, &str); 5] = [
+        ("minute", "0 to 59"),
+        ("hour", "0 to 23"),
+        ("day of month", "1 to 31 or L"),
+        ("month", "1 to 12 or JAN to DEC"),
+        ("day of week", "0 to 7 or SUN to SAT"),
+    ];
+    expression.split(' ').zip(FIELDS).enumerate().find_map(|(index, (field, (name, about)))| {
+        let alone: Vec<&str> = (0..FIELDS.len()).map(|other| if other == index { field } else { "*" }).collect();
+        parser.parse(&alone.join(" ")).is_err().then_some((field, name, about))
+    })
 }
 
 /// Whether the expression is of the ordinary kind, which needs no full parse (that takes longer

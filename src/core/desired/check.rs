@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::cadence;
 use super::connection::{connection, exec, keys_of};
+use super::effect::{self, Places};
 use super::finding::{Finding, Mark, Path, nearest, shown};
 use super::moment::{Written, moment};
 use super::resources::Named;
@@ -68,6 +69,7 @@ pub(super) fn check(id: &ScheduleId, root: &Node<'_>, out: &mut Vec<Finding>) ->
         checker.field(entry, &mut spec);
     }
     checker.agree(&mut spec);
+    effect::warn(id, &spec, &mut checker);
     *out = checker.out;
     spec
 }
@@ -140,14 +142,15 @@ pub(super) struct Checker {
     /// The resources that the file names, and where.
     pub named: Vec<Named>,
     pub life: Life,
+    pub places: Places,
     pub out: Vec<Finding>,
 }
 
 impl Checker {
     /// Goes on with the findings there are already.
     fn new(connector: Connector, out: &mut Vec<Finding>) -> Self {
-        let (seen, life) = (Seen::default(), Life::default());
-        Checker { connector, seen, named: Vec::new(), life, out: std::mem::take(out) }
+        let (seen, life, places) = (Seen::default(), Life::default(), Places::default());
+        Checker { connector, seen, named: Vec::new(), life, places, out: std::mem::take(out) }
     }
 
     fn field(&mut self, entry: &Entry<'_>, spec: &mut ScheduleSpec) {

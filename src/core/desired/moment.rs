@@ -33,6 +33,11 @@ fn read(text: &str, zone: Option<&str>) -> Result<Millis, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return in_range(at.timestamp_millis());
     }
+    // As RFC 3339, but for the seconds or with a blank: what people write.
+    let with_offset = ["%Y-%m-%dT%H:%M%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z"];
+    if let Some(at) = with_offset.into_iter().find_map(|form| DateTime::parse_from_str(text, form).ok()) {
+        return in_range(at.timestamp_millis());
+    }
     let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"]
         .into_iter()
         .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
@@ -59,6 +64,9 @@ mod tests {
         let check = |text: &str, zone: Option<&str>| read(text, zone).map(iso).unwrap_or_else(|hint| hint);
         assert_eq!(check("2026-12-01T08:00:00Z", None), "2026-12-01T08:00:00.000Z");
         assert_eq!(check("2026-12-01t08:00:00.5-07:00", Some("UTC")), "2026-12-01T15:00:00.500Z");
+        assert_eq!(check("2026-12-01T08:00Z", None), "2026-12-01T08:00:00.000Z");
+        assert_eq!(check("2026-12-01 08:00-07:00", None), "2026-12-01T15:00:00.000Z");
+        assert_eq!(check("2026-12-01 08:00:30Z", Some("America/Denver")), "2026-12-01T08:00:30.000Z");
         assert_eq!(check("2026-12-01T08:00", Some("America/Denver")), "2026-12-01T15:00:00.000Z");
         assert_eq!(
             check("2027-11-07 01:30:00", Some("America/Denver")),

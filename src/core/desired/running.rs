@@ -53,6 +53,7 @@ impl Checker {
     /// Reads the key if it is one of these.
     pub fn run_rule(&mut self, entry: &Entry<'_>, path: &Path<'_>, spec: &mut ScheduleSpec) -> bool {
         let node = &entry.value;
+        self.places.note(&entry.key, entry.at);
         match entry.key.as_ref() {
             "overlap" => spec.overlap = self.one_of(node, path, &Overlap::ALL, Overlap::as_str),
             "catch_up" => spec.catch_up = self.one_of(node, path, &CatchUp::ALL, CatchUp::as_str),

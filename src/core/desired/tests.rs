@@ -3,6 +3,7 @@
 mod defaults;
 mod diagnostics;
 mod edits;
+mod effect;
 mod exec;
 mod fuzz;
 mod hostile;

@@ -125,7 +125,7 @@ fn the_usual_rules_for_runs_are_the_same_said_or_not() {
     let said = "interval_sec: 5\noverlap: skip\ncatch_up: latest\nretries: 0\njitter_sec: 0\nretry_backoff_sec: 30\ncatch_up_max: 100";
     assert_eq!(spec(said), spec("interval_sec: 5"));
     let moments =
-        spec("cron: '0 5 * * *'\ntimezone: America/Denver\nstart_at: 2026-12-01T08:00\nend_at: 2026-12-01T15:00:01Z");
+        spec("cron: '0 8 * * *'\ntimezone: America/Denver\nstart_at: 2026-12-01T08:00\nend_at: 2026-12-01T15:00:01Z");
     assert_eq!(moments.start_at.as_deref(), Some("2026-12-01T15:00:00.000Z"));
     let text = "interval_sec: 5\nstart_at: 2026-12-02T00:00:00Z\nend_at: 2026-12-02T00:00:00Z";
     let found = parse(&acculynx(), text.as_bytes(), Defaults::NONE).diagnostics;

@@ -68,6 +68,8 @@ async fn runs_are_listed_and_shown() {
     assert_eq!(text(&failed[0], "/asked_by"), "zoe");
     assert!(!text(&failed[0], "/action_id").is_empty());
     assert_eq!(runs(&get(&server, &format!("{ACCULYNX}?error_class=timeout")).await).len(), 0);
+    let wrong = server.get(&format!("{ACCULYNX}?error_class=time")).ops().send().await.problem(400);
+    assert!(text(&wrong, "/detail").contains("bad_response, "), "{wrong}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +132,7 @@ async fn the_command_line_shows_runs() {
     let listed = runs_of("keyless", "acculynx", &["--output", "json"]).expect(0).json();
     let id = at(&listed, "/runs/0/id").to_string();
     runs_of("keyless", "acculynx", &["--id", &id]).expect(0).says("asked by");
-    server.cli(&["schedule", "run", "keyless", &id]).expect(0).says("run-now").says("attempts");
+    server.cli(&["schedule", "run", "keyless", &id]).expect(0).says("run-now").says("1 attempt\n");
     server.cli(&["schedule", "run", "other", &id]).expect(2).says("keyless");
     server.cli(&["schedule", "run", "keyless", "999999999"]).expect(2).says("no run");
 }

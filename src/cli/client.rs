@@ -27,6 +27,9 @@ pub(super) enum ClientError {
     Slow { url: String, patience: Duration },
     #[error("the connection to {url} broke: {reason}")]
     Broken { url: String, reason: String },
+    /// A change was asked for, and no answer came.
+    #[error("{0}; it may have been done all the same")]
+    Unsure(Box<ClientError>),
     #[error("what answers at {url} is no Command Center: {reason}")]
     Foreign { url: String, reason: String },
     #[error("{0}")]
@@ -99,6 +102,13 @@ impl ClientError {
         matches!(self, ClientError::Unreachable { .. })
     }
 
+    fn of_change(self, is_change: bool) -> ClientError {
+        match self {
+            ClientError::Slow { .. } | ClientError::Broken { .. } if is_change => ClientError::Unsure(Box::new(self)),
+            other => other,
+        }
+    }
+
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             ClientError::BadUrl { .. } => "it looks like http://127.0.0.1:8000".into(),
@@ -107,6 +117,9 @@ impl ClientError {
             ),
             ClientError::Foreign { .. } => "see --server and COMMAND_CENTER_URL".into(),
             ClientError::Slow { .. } | ClientError::Broken { .. } => return None,
+            ClientError::Unsure(_) => {
+                "`command-center audit list` shows what was done; look before you repeat it".into()
+            }
             ClientError::Refused(problem) => match (&problem.suggestion, problem.reason.as_deref(), problem.status) {
                 (Some(suggestion), ..) => suggestion.clone(),
                 (None, Some("untrusted_peer"), _) => {
@@ -138,6 +151,11 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    fn is_change(&self) -> bool {
+        // These only take files to look at.
+        self.method != Method::GET && !matches!(self.path.as_str(), "/ops/diff" | "/ops/forecast")
+    }
+
     pub fn new(method: Method, path: impl Into<String>) -> Self {
         let path = path.into();
         Request { method, path, tenant: None, query: Vec::new(), body: None, if_match: None, patience: PATIENCE }
@@ -211,9 +229,9 @@ impl Client {
     /// # Errors
     /// When there is no answer, or one that is an error.
     pub async fn send(&self, request: Request<'_>) -> Result<Value, ClientError> {
-        let patience = request.patience;
+        let (patience, is_change) = (request.patience, request.is_change());
         let response = self.open(request).await?;
-        let bytes = response.bytes().await.map_err(|error| self.failed(&error, patience))?;
+        let bytes = response.bytes().await.map_err(|error| self.failed(&error, patience).of_change(is_change))?;
         serde_json::from_slice(&bytes).map_err(|_| self.foreign("the answer is not JSON"))
     }
 
@@ -229,6 +247,7 @@ impl Client {
     pub async fn open(&self, request: Request<'_>) -> Result<Response, ClientError> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), request.path));
+        let is_change = request.is_change();
         let mut builder = self.http.request(request.method, url).timeout(request.patience).query(&request.query);
         if let Some(tenant) = request.tenant {
             builder = builder.header("x-tenant", tenant.as_str());
@@ -239,7 +258,8 @@ impl Client {
         if let Some(body) = &request.body {
             builder = builder.json(body);
         }
-        let response = builder.send().await.map_err(|error| self.failed(&error, request.patience))?;
+        let response =
+            builder.send().await.map_err(|error| self.failed(&error, request.patience).of_change(is_change))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -37,6 +37,10 @@ pub(super) struct RunsArgs {
     /// Only runs that began for this reason: schedule, run-now, catch-up, backfill, retry, webhook.
     #[arg(long, value_name = "REASON")]
     trigger: Option<String>,
+    /// Only runs that failed so: unauthorized, rate_limited, unavailable, bad_response, configuration, store,
+    /// timeout, deadline, cancelled, interrupted.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
     /// Only runs of slots from this time on; RFC 3339 or epoch seconds.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -77,6 +81,7 @@ pub(super) async fn list(args: RunsArgs, global: &Global) -> Result<Exit, CliErr
             .query("ok", args.failed.then_some("0"))
             .query("state", args.state.as_ref())
             .query("trigger", args.trigger.as_ref())
+            .query("error_class", args.class.as_ref())
             .query("since", args.since.as_ref())
             .query("until", args.until.as_ref())
             .query("limit", Some(left.min(PAGE)))

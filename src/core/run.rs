@@ -129,6 +129,19 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    pub const ALL: [ErrorClass; 10] = [
+        ErrorClass::Unauthorized,
+        ErrorClass::RateLimited,
+        ErrorClass::Unavailable,
+        ErrorClass::BadResponse,
+        ErrorClass::Configuration,
+        ErrorClass::Store,
+        ErrorClass::Timeout,
+        ErrorClass::Deadline,
+        ErrorClass::Cancelled,
+        ErrorClass::Interrupted,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorClass::Unauthorized => "unauthorized",

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::app::views::{RunAnswer, RunsPage};
 use crate::core::access::Role;
 use crate::core::model::{Connector, Tenant};
-use crate::core::run::{RunState, Trigger};
+use crate::core::run::{ErrorClass, RunState, Trigger};
 
 const RUNS: &str = "/api/crm/import/{connector}/runs";
 
@@ -47,7 +47,7 @@ pub fn routes() -> Vec<Route> {
             .query("state", "Only runs that stand so.", words(&RunState::ALL.map(RunState::as_str)))
             .query("ok", "With 1 only runs that succeeded, with 0 only those that failed.", words(&["0", "1"]))
             .query("trigger", "Only runs that began for this reason.", words(&Trigger::ALL.map(Trigger::as_str)))
-            .query("error_class", "Only runs that failed so.", json!({"type": "string", "example": "unavailable"}))
+            .query("error_class", "Only runs that failed so.", words(&ErrorClass::ALL.map(ErrorClass::as_str)))
             .query("since", "Only runs of slots at or after this time.", time_schema())
             .query("until", "Only runs of slots before this time.", time_schema())
             .query(
@@ -90,7 +90,7 @@ fn wanted(visit: &Visit, connector: Connector) -> Answer<RunQuery> {
         state: query.choice("state", &RunState::ALL.map(RunState::as_str))?.and_then(RunState::named),
         ok: query.text("ok").map(|_| query.flag("ok")).transpose()?,
         trigger: query.choice("trigger", &Trigger::ALL.map(Trigger::as_str))?.and_then(Trigger::named),
-        error_class: query.text("error_class").map(str::to_owned),
+        error_class: query.choice("error_class", &ErrorClass::ALL.map(ErrorClass::as_str))?.map(str::to_owned),
         since,
         until,
         before: cursor::decode(query, List::Runs)?,

@@ -242,8 +242,10 @@ impl<'a> Source<'a> {
         loop {
             let tokens = &self.http.tokens;
             let token = tokens.get(self, client, refused.as_ref()).await?;
-            let value = sensitive(&format!("Bearer {}", token.0));
-            call.headers.extend(value.map(|value| (AUTHORIZATION, value)));
+            // In the place of the one that was refused, not beside it.
+            if let Some(value) = sensitive(&format!("Bearer {}", token.0)) {
+                call.headers.insert(AUTHORIZATION, value);
+            }
             match self.reply(call).await {
                 Err(Failed { status: 401, .. }) if refused.is_none() => refused = Some(token),
                 other => return other.map_err(|failed| failed.failure),

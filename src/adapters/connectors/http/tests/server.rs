@@ -131,10 +131,12 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let mut lines = head.lines();
         let mut first = lines.next()?.split(' ');
-        let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
+        // One that comes twice counts as many servers count it: as a list.
+        let mut headers = BTreeMap::<String, String>::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            let known = headers.entry(name.to_ascii_lowercase());
+            known.and_modify(|all| *all = format!("{all}, {value}")).or_insert_with(|| value.to_owned());
+        }
         let length = headers.get("content-length").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
         if body.len() >= length {
             let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());

@@ -111,9 +111,9 @@ impl App {
             let Some(room) = self.come_in(job, flight, &asker).await else {
                 return self.stopped(flight);
             };
-            if self.is_paused_since(job) {
+            if let Some(became) = self.called_off(job) {
                 let what = if progress.attempts == 0 { "not started" } else { "not tried again" };
-                let message = format!("{what}: the schedule was paused while the run waited");
+                let message = format!("{what}: the schedule was {became} while the run waited");
                 return Some(Verdict::stopped(ErrorClass::Cancelled, message));
             }
             if is_parked && !self.insist(job, || self.store.begin_run(job.run)).await? {

@@ -114,9 +114,13 @@ impl App {
         window.or_else(wish)
     }
 
-    /// Whether the schedule was paused since it claimed the run: what it lined up does not start then.
-    pub(super) fn is_paused_since(&self, job: &Job) -> bool {
-        matches!(job.trigger, Trigger::Schedule | Trigger::CatchUp | Trigger::Retry)
-            && self.fleet().get(job.id.connector, job.id.tenant.as_str()).is_some_and(|glance| glance.paused)
+    /// What became of the schedule since it claimed the run, where the run is not to start for it.
+    pub(super) fn called_off(&self, job: &Job) -> Option<&'static str> {
+        let is_its_own = matches!(job.trigger, Trigger::Schedule | Trigger::CatchUp | Trigger::Retry);
+        match self.fleet().get(job.id.connector, job.id.tenant.as_str()) {
+            None => Some("deleted"),
+            // What somebody asked for runs also while it is paused.
+            Some(glance) => (glance.paused && is_its_own).then_some("paused"),
+        }
     }
 }

@@ -76,6 +76,22 @@ async fn a_pause_ends_what_the_schedule_lined_up() {
 }
 
 #[tokio::test]
+async fn what_a_deleted_schedule_had_lined_up_is_no_failure() {
+    let script = Script::of([Act::Hang]);
+    let world = world("interval_sec: 60\noverlap: queue_one\n", &script).await;
+    to_next_slot(&world);
+    dispatch(&world).await;
+    until("the first begins", || script.begun() == 1).await;
+    to_next_slot(&world);
+    dispatch(&world).await;
+    world.mutate("noop/a", Edit::Delete).await.unwrap();
+    world.app.clear_the_way(&id(), "over");
+    ended(&world).await;
+    assert_eq!(script.begun(), 1);
+    assert_eq!(runs(&world), ["cancelled failed schedule 1 cancelled", "cancelled failed schedule 0 cancelled"]);
+}
+
+#[tokio::test]
 async fn a_source_that_asked_for_a_rest_is_left_alone_by_later_slots_too() {
     let script = Script::of([Act::Fail(ErrorClass::RateLimited, Some(600))]);
     let world = world("interval_sec: 60\n", &script).await;

@@ -99,6 +99,8 @@ async fn a_large_part_of_the_fleet_takes_a_confirmation() {
     assert_eq!(server.audit("operation=scheduler.bulk.held").await.len(), 1);
     let ended = server.cli(&["schedule", "delete", "--connector", "noop", "--yes"]).expect(1);
     ended.says("--confirm");
+    let ended = server.cli(&["schedule", "delete", "--connector", "noop", "--yes", "--output", "json"]).expect(1);
+    assert_eq!(ended.json()["held"], 12);
     let digest = text(&held, "/digest");
     server.cli(&["schedule", "delete", "--connector", "noop", "--confirm", digest, "--reason", "closed"]).expect(0);
     assert!(server.statuses("noop").await.is_empty());

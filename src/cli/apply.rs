@@ -28,7 +28,7 @@ pub(super) async fn apply(args: ApplyArgs, global: &Global) -> Result<Exit, CliE
         None => json!({}),
     };
     let request = Request::post("/ops/apply", body).wait(Duration::from_secs(240));
-    let Some(answer) = ask_by_digest(request, show, global).await? else { return Ok(Exit::No) };
+    let Some(answer) = ask_by_digest(request, "applying", show, global).await? else { return Ok(Exit::No) };
     let decided = answer.held.is_empty() || answer.dismissed.is_some();
     Ok(Exit::yes(decided && answer.invalid.is_empty() && answer.pass.waiting.is_none()))
 }
@@ -37,10 +37,15 @@ pub(super) async fn apply(args: ApplyArgs, global: &Global) -> Result<Exit, CliE
 /// refusal that is an answer, no failure, and says what moved.
 pub(super) async fn ask_by_digest<T: DeserializeOwned>(
     request: Request<'_>,
+    message: &'static str,
     show: impl FnOnce(&T),
     global: &Global,
 ) -> Result<Option<T>, CliError> {
-    match global.client()?.ask::<T>(request).await {
+    let client = global.client()?;
+    let spinner = out::spinner(message);
+    let answered = client.ask::<T>(request).await;
+    spinner.finish_and_clear();
+    match answered {
         Ok((answer, raw)) => {
             if global.json() {
                 out::json(&raw);

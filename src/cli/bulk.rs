@@ -164,12 +164,13 @@ async fn plan_and_do(path: &str, body: Value, word: &Word, global: &Global) -> R
             json!({ "dry_run": false, "digest": plan.digest })
         }
     };
-    let spinner = out::spinner("carrying it out");
-    let done = apply::ask_by_digest(with(consent), show_done, global).await;
-    spinner.finish_and_clear();
-    match done {
+    match apply::ask_by_digest(with(consent), "carrying it out", show_done, global).await {
         Ok(done) => Ok(Exit::yes(done.is_some_and(|done| done.ok))),
-        Err(CliError::Client(ClientError::Refused(problem))) if problem.is("bulk-held") && !global.json() => {
+        Err(CliError::Client(ClientError::Refused(problem))) if problem.is("bulk-held") => {
+            if global.json() {
+                out::json(&problem.body);
+                return Ok(Exit::No);
+            }
             out::error(&problem.detail, None);
             let digest = problem.body.get("digest").and_then(Value::as_str).unwrap_or_default();
             out::note(&format!("If it is meant, repeat the command with --confirm {digest} instead of --yes"));
@@ -220,8 +221,12 @@ fn show_changes(plan: &BulkAnswer) {
         vec![change.action.clone(), format!("{}/{}", change.connector, change.tenant), fields]
     };
     out::table(&["STEP", "SCHEDULE", "CHANGES"], plan.changes.iter().take(MAX_ROWS).map(row).collect());
-    let shown = plan.changes.len().min(MAX_ROWS) as u64;
-    let more = plan.changes.len() as u64 + plan.changes_left_out - shown;
+    and_more(plan.changes.len() as u64 + plan.changes_left_out);
+}
+
+/// Says how many rows there are besides those shown.
+fn and_more(count: u64) {
+    let more = count.saturating_sub(MAX_ROWS as u64);
     if more > 0 {
         out::line(&format!("… and {more} more"));
     }
@@ -239,7 +244,8 @@ fn show_refusals(head: &str, refused: &[BulkRefusal]) {
         let connector = if one.connector.is_empty() { String::new() } else { format!("{}/", one.connector) };
         vec![format!("{connector}{}", one.tenant), one.detail.clone()]
     };
-    out::table(&[head, "WHY"], refused.iter().map(row).collect());
+    out::table(&[head, "WHY"], refused.iter().take(MAX_ROWS).map(row).collect());
+    and_more(refused.len() as u64);
 }
 
 fn show_done(done: &BulkAnswer) {
@@ -250,9 +256,7 @@ fn show_done(done: &BulkAnswer) {
             vec![run.run_id.to_string(), format!("{}/{}", run.connector, run.tenant), run.state.clone()]
         };
         out::table(&["RUN", "SCHEDULE", "STATE"], done.runs.iter().take(MAX_ROWS).map(row).collect());
-        if done.runs.len() > MAX_ROWS {
-            out::line(&format!("… and {} more", done.runs.len() - MAX_ROWS));
-        }
+        and_more(done.runs.len() as u64);
     }
     let count = done.changing.saturating_sub(done.failed.len() as u64);
     out::line(&format!("{}: {count} of {} schedules", done.action, done.selected));

@@ -47,7 +47,7 @@ pub(super) async fn holds(args: HoldsArgs, global: &Global) -> Result<Exit, CliE
             (Request::post("/ops/holds/dismiss", json!({"digest": digest, "reason": reason})), true)
         }
     };
-    let Some(answer) = ask_by_digest(request, show, global).await? else { return Ok(Exit::No) };
+    let Some(answer) = ask_by_digest(request, "deciding", show, global).await? else { return Ok(Exit::No) };
     Ok(Exit::yes(decides || answer.holds.is_empty() || answer.dismissed.is_some()))
 }
 

@@ -15,6 +15,9 @@ pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
 const BOLD_RED: Style = RED.bold();
 const BOLD_CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
+/// Cells are not broken to fit fewer columns than this.
+const NARROWEST: u16 = 40;
+
 pub(super) fn line(text: &str) {
     // Whoever pipes into `head` has seen enough.
     let _ = writeln!(anstream::stdout(), "{text}");
@@ -62,8 +65,8 @@ pub(super) fn clean(text: &str) -> String {
 pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
-    if !std::io::stdout().is_terminal() {
-        // A file or another program wants whole lines.
+    if !std::io::stdout().is_terminal() || table.width().is_some_and(|width| width < NARROWEST) {
+        // A file or another program wants whole lines; a terminal that does not know its width says 0.
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     for row in rows {

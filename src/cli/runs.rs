@@ -213,7 +213,8 @@ async fn show(target: &Target, id: i64, global: &Global) -> Result<Exit, CliErro
     for (name, value) in rows {
         out::line(&format!("{name:9} {}", out::clean(&value)));
     }
-    let text = format!("{:9} {}", run.state.as_str(), out::clean(&result(&run)));
+    let state = if run.ok == Some(false) && run.state == RunState::Done { "failed" } else { run.state.as_str() };
+    let text = format!("{state:9} {}", out::clean(&result(&run)));
     out::line(&style(&run).map_or(text.clone(), |style| out::paint(style, &text)));
     for line in run.log.unwrap_or_default() {
         out::line(&format!("  | {}", out::clean(&line)));

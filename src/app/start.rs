@@ -201,6 +201,7 @@ impl App {
         });
         let entry = draft(Some(&run.id), operation::INTERRUPTED, &command_center(), &new_action_id(), detail);
         self.store.append(vec![entry], now).await?;
+        self.metrics.event(operation::INTERRUPTED, "info");
         self.store
             .complete(Completion {
                 run: run.run,

@@ -14,13 +14,18 @@ use serde::{Deserialize, Serialize};
 use super::ops::is_well;
 use super::table::Route;
 use crate::app::App;
-use crate::core::fair::Limit;
+use crate::telemetry::Metrics;
 
 /// What works in this version, and nothing else.
 const FEATURES: &[&str] = &[
     "schedules",
     "pause_resume",
     "run_now",
+    "runs",
+    "cancel",
+    "backfill",
+    "bulk",
+    "records",
     "status_paging",
     "audit",
     "audit_export",
@@ -121,9 +126,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     #[expect(clippy::cast_precision_loss, reason = "no server runs for 2^53 seconds")]
     app.metrics.set_uptime(health.uptime_sec as f64);
     app.metrics.set_running(health.scheduler.running);
-    for limit in Limit::ALL {
-        let count = health.scheduler.waiting_for.get(limit.as_str()).copied().unwrap_or(0);
-        app.metrics.set_waiting(limit, count);
+    for what in Metrics::waits() {
+        app.metrics.set_waiting(what, health.scheduler.waiting_for.get(what).copied().unwrap_or(0));
     }
     for state in ["synced", "pending", "drifted", "invalid", "held"] {
         app.metrics.set_schedules(state, health.drift.sync.get(state).copied().unwrap_or(0));

@@ -176,8 +176,8 @@ impl Metrics {
         for reason in Miss::ALL {
             self.slots_skipped.get_metric_with_label_values(&[reason.as_str()])?;
         }
-        for limit in Limit::ALL {
-            self.waiting.get_metric_with_label_values(&[limit.as_str()])?;
+        for what in Metrics::waits() {
+            self.waiting.get_metric_with_label_values(&[what])?;
         }
         self.persisted.get_metric_with_label_values(&["apply"])?;
         for outcome in ["accepted", "duplicate", "ignored", "refused", "failed"] {
@@ -319,9 +319,14 @@ impl Metrics {
         }
     }
 
-    /// Claimed runs that wait for a limit.
-    pub fn set_waiting(&self, limit: Limit, count: u64) {
-        self.waiting.with_label_values(&[limit.as_str()]).set(gauge_value(count));
+    /// What a claimed run may wait for: a limit, or something else that keeps it.
+    pub fn waits() -> impl Iterator<Item = &'static str> {
+        Limit::ALL.into_iter().map(Limit::as_str).chain(["retry", "source", "window", "brake"])
+    }
+
+    /// Claimed runs that wait for one of these.
+    pub fn set_waiting(&self, what: &str, count: u64) {
+        self.waiting.with_label_values(&[what]).set(gauge_value(count));
     }
 
     pub fn set_running(&self, count: u64) {

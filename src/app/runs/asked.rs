@@ -75,6 +75,7 @@ impl App {
             let detail = Value::Object(detail);
             let entry = draft(Some(id), operation::FORCE_RUN, &asking.caller, &asking.action_id, detail);
             let seqs = self.store.append(vec![entry], self.clock.now()).await?;
+            self.metrics.event(operation::FORCE_RUN, "info");
             return Ok(Begun { run, seqs, end });
         }
         let (nominal, claimed) = self.claim_now(id, asking, Trigger::RunNow, 0).await?;
@@ -150,6 +151,7 @@ impl App {
             let (id, audit) = (id.clone(), vec![entry]);
             let claim = Claim { id, nominal, trigger, overlap: None, asked, attempts, advance: None, audit };
             if let Some(claimed) = self.store.claim(vec![claim], now).await?.into_iter().find_map(Granted::run) {
+                self.metrics.event(operation::FORCE_RUN, "info");
                 return Ok((nominal, claimed));
             }
         }
@@ -218,6 +220,7 @@ impl App {
         let detail = json!({"runs": stopped, "reason": reason});
         let entry = draft(Some(id), operation::CANCELLED, caller, &action_id, detail);
         let audit = self.store.append(vec![entry], self.clock.now()).await?;
+        self.metrics.event(operation::CANCELLED, "info");
         self.metrics.local_action(id.tenant.as_str(), "cancel");
         Ok(CancelAnswer { ok: true, cancelled: stopped, action_id, audit })
     }

@@ -78,6 +78,7 @@ impl App {
             let Granted::Run(claimed) = granted else { continue };
             let job = Job::new(id.clone(), Some(slot), claimed.run, *nominal, Trigger::Backfill);
             self.launch(job.queued(claimed.is_queued));
+            self.metrics.event(operation::BACKFILLED, "info");
             audit.extend(claimed.seqs);
             begun.push(BackfillSlot { nominal_iso: iso(*nominal), run_id: Some(claimed.run) });
         }

@@ -123,6 +123,8 @@ async fn a_person_asks_a_resting_source_at_once() {
     for begun in 1..=2 {
         world.app.run_now(&id(), &caller(), Duration::from_secs(5)).await.unwrap();
         assert_eq!(script.begun(), begun);
+        let told = "command_center_events_total{event_type=\"scheduler.import.force_run\",severity=\"info\"}";
+        assert!(world.app.metrics.render().contains(&format!("{told} {begun}")));
     }
 }
 

@@ -279,6 +279,8 @@ async fn slots_of_the_past_run_once_in_their_order() {
     assert_eq!((dry.slots.len(), dry.skipped, dry.action_id), (7, 1, None));
     let begun = world.app.backfill(&id(), asked(false), &caller()).await.unwrap();
     assert_eq!((begun.slots.len(), begun.skipped, begun.audit.len()), (7, 1, 7));
+    let told = "command_center_events_total{event_type=\"scheduler.import.backfilled\",severity=\"info\"} 7";
+    assert!(world.app.metrics.render().contains(told));
     assert!(begun.slots.is_sorted_by_key(|slot| slot.nominal_iso.clone()));
     ended(&world).await;
     assert_eq!(runs(&world).iter().filter(|run| *run == "done ok backfill 1").count(), 7);

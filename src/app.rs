@@ -115,6 +115,8 @@ pub struct App {
     ready: AtomicBool,
     /// When the dispatcher last came round.
     dispatcher_seen: AtomicI64,
+    /// The clock was set back: timers may stand further ahead than their rhythm wants.
+    timers_in_doubt: AtomicBool,
     /// What a test lets happen between a mutation's commit and its exchange.
     #[cfg(test)]
     before_exchange: tests::Hook,

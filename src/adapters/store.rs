@@ -102,6 +102,8 @@ pub struct Put {
     pub content: Vec<u8>,
     pub stamp: u64,
     pub next_due: Option<Millis>,
+    /// `next_due` is where the timer stood when the row was read: one that has moved on since stays there.
+    pub keeps_due: bool,
 }
 
 /// An edit that is promised before its file is touched; replayed at start if it had not got there.

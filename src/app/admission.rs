@@ -180,19 +180,42 @@ impl App {
         permit
     }
 
-    /// The credential that a schedule's run will use, as its row stands.
-    pub(super) async fn credential_of(&self, id: &ScheduleId) -> Option<Credential> {
+    /// The credential that a schedule's run will use, as its row stands; found out however often it takes,
+    /// since without it a limit would not hold. An outer `None` is as for `admit`.
+    pub(super) async fn credential_of(
+        &self,
+        id: &ScheduleId,
+        cancel: &CancellationToken,
+    ) -> Option<Option<Credential>> {
         if id.connector == Connector::Noop {
-            return None;
+            return Some(None);
         }
-        // A row that cannot be read fails the run itself, with the reason.
-        let spec = self.store.schedule(id.clone()).await.ok().flatten()?.spec.spec()?;
+        let mut told = false;
+        let row = loop {
+            match self.store.schedule(id.clone()).await {
+                Ok(row) => break row,
+                Err(_) if told => {}
+                Err(error) => {
+                    told = true;
+                    tracing::warn!(component = "acculynx-scheduler", tenant_id = %id.tenant, %error,
+                        "could not read whose limits a run counts against; trying until it works");
+                }
+            }
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return None,
+                () = self.shutdown.cancelled() => return None,
+                () = rest(NAP) => {}
+            }
+        };
+        // Without a row, or with a damaged one, the run itself fails, with the reason.
+        let Some(spec) = row.and_then(|row| row.spec.spec()) else { return Some(None) };
         let defaults = &self.settings.acculynx;
         let is_acculynx = id.connector == Connector::Acculynx;
         let own = defaults.api_key.as_ref().filter(|_| is_acculynx);
         let own = own.map(|Secret(key)| key.replace("{tenant}", id.tenant.as_str()));
         let address = defaults.base_url.as_deref().filter(|_| is_acculynx);
-        Credential::of(spec.connection.as_ref(), own.as_deref(), address)
+        Some(Credential::of(spec.connection.as_ref(), own.as_deref(), address))
     }
 }
 

@@ -47,7 +47,16 @@ impl Effect {
     ) -> Effect {
         let spec = RowSpec::of(spec);
         let fingerprint = spec.fingerprint();
-        Effect::Put(Box::new(Put { row, spec, fingerprint, digest, basis, content, stamp, next_due }))
+        let keeps_due = false;
+        Effect::Put(Box::new(Put { row, spec, fingerprint, digest, basis, content, stamp, next_due, keeps_due }))
+    }
+
+    /// With `keeps_due`, the timer stays where it is, also where it moves on before this is stored.
+    pub fn keeping_due(self, keeps_due: bool) -> Effect {
+        match self {
+            Effect::Put(put) => Effect::Put(Box::new(Put { keeps_due, ..*put })),
+            Effect::Delete => Effect::Delete,
+        }
     }
 }
 
@@ -66,8 +75,10 @@ struct Kept {
     cron: Option<String>,
     timezone: Option<String>,
     policy: String,
-    paused: bool,
+    is_paused: bool,
+    pause_until: Option<Millis>,
     next_due: Option<Millis>,
+    keeps_due: bool,
     /// Where windows ask for them.
     labels: BTreeMap<String, String>,
 }
@@ -133,7 +144,9 @@ impl App {
             let (connector, tenant) = (memo.id.connector, memo.id.tenant.as_str());
             match &memo.kept {
                 Some(kept) => {
-                    let slot = fleet.put(connector, tenant, &member(*row, kept));
+                    let known = fleet.get(connector, tenant).filter(|_| kept.keeps_due);
+                    let next_due = known.map_or(kept.next_due, |known| known.next_due);
+                    let slot = fleet.put(connector, tenant, &member(*row, kept, next_due));
                     fleet.choose(slot, &windows.chosen(connector, &kept.labels));
                 }
                 None => fleet.remove(connector, tenant),
@@ -155,15 +168,17 @@ fn memo(plan: &Planned, with_labels: bool) -> Memo {
             cron: put.spec.cron.clone(),
             timezone: put.spec.timezone.clone(),
             policy: policy_text(&put.spec.rest).to_owned(),
-            paused: is_asleep(put.spec.paused, put.spec.pause_until, put.next_due),
+            is_paused: put.spec.paused,
+            pause_until: put.spec.pause_until,
             next_due: put.next_due,
+            keeps_due: put.keeps_due,
             labels: put.spec.spec().filter(|_| with_labels).map(|spec| spec.labels).unwrap_or_default(),
         }),
     };
     Memo { id: plan.id.clone(), kept }
 }
 
-fn member(row: i64, kept: &Kept) -> Member<'_> {
+fn member(row: i64, kept: &Kept, next_due: Option<Millis>) -> Member<'_> {
     Member {
         row,
         stamp: kept.stamp,
@@ -173,8 +188,8 @@ fn member(row: i64, kept: &Kept) -> Member<'_> {
         cron: kept.cron.as_deref(),
         timezone: kept.timezone.as_deref(),
         policy: &kept.policy,
-        paused: kept.paused,
-        next_due: kept.next_due,
+        paused: is_asleep(kept.is_paused, kept.pause_until, next_due),
+        next_due,
     }
 }
 

@@ -285,7 +285,8 @@ impl App {
                 };
                 let basis = self.defaults().basis(id.connector, digest);
                 // The stamp is known only once the file is written; it is filled in then.
-                (steps, Effect::put(row_key, spec, content.clone(), digest, basis, 0, planned.next_due))
+                let effect = Effect::put(row_key, spec, content.clone(), digest, basis, 0, planned.next_due);
+                (steps, effect.keeping_due(row.is_some_and(|row| row.next_due == planned.next_due)))
             }
             _ => {
                 let step =

@@ -366,12 +366,14 @@ pub(super) fn plan_valid(
     if planned.steps.is_empty() && as_it_was && glance.is_some_and(|glance| glance.next_due == planned.next_due) {
         return None;
     }
+    let stands_right = glance.is_some_and(|glance| glance.next_due == planned.next_due)
+        && row.is_some_and(|row| row.next_due == planned.next_due);
     let row_key = row.map(|row| row.row).or(glance.map(|glance| glance.row));
     let Valid { spec, digest, basis, content, stamp, .. } = valid;
     Some(Planned {
         id: id.clone(),
         steps: planned.steps,
-        effect: Effect::put(row_key, &spec, content, digest, basis, stamp, planned.next_due),
+        effect: Effect::put(row_key, &spec, content, digest, basis, stamp, planned.next_due).keeping_due(stands_right),
         caller: file_edit(),
         action_id: new_action_id(),
         notes: Vec::new(),

@@ -175,6 +175,12 @@ impl RunTable {
         (stages, lines.values().map(|line| line.waiting.len()).sum())
     }
 
+    /// Whether another run of the schedule waits that one between two attempts has to give way to.
+    fn is_waited_for(&self, id: &ScheduleId) -> bool {
+        let waits = |waiting: &Waiting| waiting.job.trigger.is_of_the_whole();
+        self.lines().get(id).is_some_and(|line| line.waiting.iter().any(waits))
+    }
+
     /// The same of one schedule.
     pub(super) fn stages_of(&self, id: &ScheduleId) -> (Vec<Stage>, usize) {
         let lines = self.lines();

@@ -1,6 +1,6 @@
 //! Bringing the fleet up: what the store knows, edits promised before a crash, files changed since.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -80,6 +80,7 @@ impl App {
             started: now,
             ready: AtomicBool::new(false),
             dispatcher_seen: AtomicI64::new(now),
+            timers_in_doubt: AtomicBool::new(false),
             #[cfg(test)]
             before_exchange: super::tests::Hook::default(),
         })
@@ -170,13 +171,13 @@ impl App {
     /// Runs that waited go on. Those that a crash cut off are recorded as such and tried again, unless
     /// they were cut off too often.
     async fn close_interrupted_runs(self: &Arc<Self>) -> Result<(), AppError> {
-        let mut again = std::collections::BTreeMap::new();
+        let (mut again, mut cut_off, mut lined_up) = (BTreeMap::new(), Vec::new(), HashSet::new());
         for run in self.store.open_runs().await? {
             if run.state != RunState::Running {
+                lined_up.extend((run.trigger == Trigger::Retry).then(|| run.id.clone()));
                 self.take_up(run);
                 continue;
             }
-            self.close_interrupted(&run).await?;
             let glance = self.fleet().get(run.id.connector, run.id.tenant.as_str());
             let policy = glance.and_then(|glance| self.fleet().policy(glance.slot)).unwrap_or_default();
             let attempts = run.attempts + 1;
@@ -185,12 +186,21 @@ impl App {
             let unasked = if run.id.connector.imports_idempotently() { INTERRUPTIONS } else { 0 };
             // What events told of waits in the store, and gets a run of its own.
             if wanted && run.trigger.is_of_the_whole() && attempts <= policy.retries.max(unasked) {
-                again.insert(run.id, attempts);
+                again.insert(run.id.clone(), attempts);
+            }
+            cut_off.push(run);
+        }
+        // Claimed before what was cut off is closed: a kill in between must not lose the repetition.
+        let mut jobs = Vec::new();
+        for (id, attempts) in again {
+            if !lined_up.contains(&id) {
+                jobs.extend(self.claim_again(&id, attempts).await?);
             }
         }
-        for (id, attempts) in again {
-            self.start_again(&id, attempts).await;
+        for run in &cut_off {
+            self.close_interrupted(run).await?;
         }
+        jobs.into_iter().for_each(|job| self.launch_due(job, false));
         Ok(())
     }
 
@@ -290,28 +300,34 @@ impl App {
     /// Finds rows that somebody else has changed, added or removed since the last look.
     pub(super) async fn look_for_foreign_changes(&self) -> Result<(), AppError> {
         let changed = self.store.changed_by_others().await?;
-        if !(std::mem::take(&mut self.state().in_doubt) | changed) {
+        let set_back = self.timers_in_doubt.swap(false, Ordering::AcqRel);
+        if !(std::mem::take(&mut self.state().in_doubt) | changed | set_back) {
             return Ok(());
         }
-        let compared = self.compare_rows().await;
+        let compared = self.compare_rows(set_back).await;
         // The store tells of it once; a look that failed is owed.
         self.state().in_doubt |= compared.is_err();
+        self.timers_in_doubt.fetch_or(set_back && compared.is_err(), Ordering::AcqRel);
         compared
     }
 
-    async fn compare_rows(&self) -> Result<(), AppError> {
+    /// Marks rows that are not as memory has them, and with `set_back` timers that stand wrong by the clock.
+    async fn compare_rows(&self, set_back: bool) -> Result<(), AppError> {
         self.drop_orphaned_intents().await?;
         let mut rows = self.store.fleet();
         let mut foreign = Vec::new();
         // Kept here and not in the fleet, whose marks are a pass's: one may run between two batches.
         let mut seen = HashSet::new();
+        let mut timers = TimerCheck::at(self.clock.now());
         while let Some(batch) = rows.recv().await {
             let mut fleet = self.fleet();
             for row in batch? {
                 match fleet.get(row.connector, &row.tenant) {
                     Some(glance) => {
                         seen.insert(glance.slot);
-                        let same = glance.row == row.row
+                        let is_right = !set_back || timers.are_right(&row);
+                        let same = is_right
+                            && glance.row == row.row
                             && glance.applied == row.actual
                             && glance.next_due == row.next_due
                             && glance.content == fingerprint(row.basis);

@@ -1,8 +1,7 @@
 //! The dispatcher's view: wait for the earliest timer, take what is due, claim it, start it.
 
-use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,7 +13,7 @@ use super::runs::Job;
 use super::windows::Gatekeeper;
 use crate::adapters::store::{Advance, Claim, Granted};
 use crate::core::audit::{Draft, operation};
-use crate::core::fleet::Slot;
+use crate::core::fleet::{Fleet, Slot};
 use crate::core::missed::{Miss, Missed};
 use crate::core::model::{Caller, Millis, ScheduleId, Source};
 use crate::core::plan::FieldChange;
@@ -27,6 +26,9 @@ const BATCH: usize = 256;
 
 /// How long to wait before what the store could not do is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// A clock that goes back further than this was set; less is drift put right.
+const SET_BACK_MS: Millis = 1_000;
 
 /// The longest sleep, so that a step of the clock is noticed within a second.
 const NAP: Duration = Duration::from_secs(1);
@@ -71,8 +73,6 @@ impl App {
     /// Blocks until something is due, a second has passed or the program stops; takes what is due.
     pub fn wait_for_due(&self) -> DueBatch {
         let mut fleet = self.fleet();
-        let now = self.clock.now();
-        self.dispatcher_seen.store(now, Ordering::Relaxed);
         let earliest = fleet.next_due();
         let wait = earliest.map_or(NAP, |due| self.clock.until(due).min(NAP));
         if !wait.is_zero() {
@@ -82,7 +82,15 @@ impl App {
             fleet = woken.0;
             self.waits_for.store(Millis::MIN, Ordering::Release);
         }
+        self.due_now(fleet)
+    }
+
+    /// Takes what is due now.
+    pub(super) fn due_now(&self, mut fleet: MutexGuard<'_, Fleet>) -> DueBatch {
         let now = self.clock.now();
+        if now < self.dispatcher_seen.swap(now, Ordering::Relaxed) - SET_BACK_MS {
+            self.clock_was_set_back(&mut fleet);
+        }
         let due = fleet.take_due(now, BATCH);
         let mut gatekeeper = Gatekeeper::at(self.windows(), now);
         let mut batch = DueBatch { due: Vec::with_capacity(due.len()), skipped: Vec::new(), lifts: Vec::new() };
@@ -114,6 +122,15 @@ impl App {
             }
         }
         batch
+    }
+
+    /// Without this a schedule would stay silent for as long as the clock was set back: timers go back to
+    /// the next slot after now, and what waits for a window is looked at. No claimed slot is claimed again.
+    fn clock_was_set_back(&self, fleet: &mut Fleet) {
+        tracing::warn!(component = "acculynx-scheduler", "the clock was set back; timers are checked");
+        fleet.wake_all();
+        self.timers_in_doubt.store(true, Ordering::Release);
+        self.pass_wanted.notify_one();
     }
 
     /// Makes the claims durable and starts their runs. What cannot be claimed stays due.

@@ -159,21 +159,14 @@ impl App {
         Err(AppError::Busy { detail, retry_after_sec: 1 })
     }
 
-    /// Runs again what a crash cut off after so many attempts.
-    pub(in crate::app) async fn start_again(self: &Arc<Self>, id: &ScheduleId, attempts: u32) {
+    /// Claims the repetition of what a crash cut off after so many attempts.
+    pub(in crate::app) async fn claim_again(&self, id: &ScheduleId, attempts: u32) -> Result<Option<Job>, AppError> {
         let slot = self.fleet().get(id.connector, id.tenant.as_str()).map(|glance| glance.slot);
-        let Some(slot) = slot else { return };
+        let Some(slot) = slot else { return Ok(None) };
         let asking = Asking { caller: command_center(), action_id: new_action_id(), notes: Map::new() };
-        match self.claim_now(id, &asking, Trigger::Retry, attempts).await {
-            Ok((nominal, claimed)) => {
-                let job = Job::new(id.clone(), Some(slot), claimed.run, nominal, Trigger::Retry);
-                self.launch(Job { attempts, ..job.queued(claimed.is_queued) });
-            }
-            Err(error) => {
-                tracing::error!(component = "acculynx-scheduler", tenant_id = %id.tenant, %error,
-                    "could not run again what was interrupted");
-            }
-        }
+        let (nominal, claimed) = self.claim_now(id, &asking, Trigger::Retry, attempts).await?;
+        let job = Job::new(id.clone(), Some(slot), claimed.run, nominal, Trigger::Retry);
+        Ok(Some(Job { attempts, ..job.queued(claimed.is_queued) }))
     }
 
     /// Goes on with a run that waited, for another or for its next attempt, when the program stopped.

@@ -53,6 +53,10 @@ impl Verdict {
             (_, None) => "ok",
         }
     }
+
+    fn class(&self) -> Option<ErrorClass> {
+        self.failure.as_ref().map(|failure| failure.class)
+    }
 }
 
 /// Why the wait for the next attempt is over.
@@ -103,11 +107,13 @@ impl App {
         let mut last = None;
         loop {
             if let Some(at) = waits.take()
-                && let Some(verdict) = self.until_next_attempt(flight, at, last.take()).await?
+                && let Some(verdict) = self.until_next_attempt(job, flight, at, last.take()).await?
             {
                 return Some(verdict);
             }
-            let asker = self.asker_of(&job.id).await;
+            let Some(asker) = self.asker_of(&job.id, &flight.cancel).await else {
+                return self.stopped(flight);
+            };
             let Some(room) = self.come_in(job, flight, &asker).await else {
                 return self.stopped(flight);
             };
@@ -234,11 +240,12 @@ impl App {
     /// Waits until `at`. An inner `None` is the time to go on; the outer one the program's end.
     async fn until_next_attempt(
         &self,
+        job: &Job,
         flight: &Flight,
         at: Millis,
         last: Option<ImportFailure>,
     ) -> Option<Option<Verdict>> {
-        match self.wait_for_attempt(flight, at).await {
+        match self.wait_for_attempt(job, flight, at).await {
             Woken::Due => Some(None),
             Woken::Shutdown => None,
             Woken::Stopped => self.stopped(flight).map(Some),
@@ -251,9 +258,11 @@ impl App {
         }
     }
 
-    async fn wait_for_attempt(&self, flight: &Flight, at: Millis) -> Woken {
+    async fn wait_for_attempt(&self, job: &Job, flight: &Flight, at: Millis) -> Woken {
         flight.stand(Stage::Held { why: "retry", until: Some(at) });
         loop {
+            // Who wanted to start may have been taken out of the line since.
+            let is_wanted = !flight.give_way.is_cancelled() || self.runs.is_waited_for(&job.id);
             let nap = self.clock.nap_until(at);
             // No wait is that long: the clock was set back.
             if nap.is_zero() || at - self.clock.now() > MOST_ASKED_MS {
@@ -265,7 +274,11 @@ impl App {
                 () = flight.cancel.cancelled() => {
                     return if flight.reason.get().is_some() { Woken::Stopped } else { Woken::Shutdown };
                 }
-                () = flight.give_way.cancelled() => return Woken::GiveWay,
+                () = flight.give_way.cancelled(), if is_wanted => {
+                    if self.runs.is_waited_for(&job.id) {
+                        return Woken::GiveWay;
+                    }
+                }
                 () = rest(nap) => {}
             }
         }
@@ -278,6 +291,7 @@ impl App {
         let import = AssertUnwindSafe(self.import(job, flight, &cancel)).catch_unwind();
         tokio::pin!(import);
         let failure = tokio::select! {
+            biased;
             outcome = &mut import => return outcome.unwrap_or_else(|_| panicked()),
             () = flight.cancel.cancelled() => ImportFailure::new(ErrorClass::Cancelled, "stopped"),
             () = passes(limit) => {
@@ -287,6 +301,7 @@ impl App {
         };
         cancel.cancel();
         let outcome = tokio::select! {
+            biased;
             outcome = import => outcome.ok(),
             () = passes(Some(STOP_GRACE)) => None,
         };
@@ -329,7 +344,9 @@ impl App {
         progress: Progress,
         seconds: f64,
     ) -> u32 {
-        let row = self.row_told_of(&job.id, job.trigger);
+        // One that did not begin says nothing of the schedule's last run, but that it missed its deadline.
+        let is_begun = progress.attempts > 0 || verdict.class() != Some(ErrorClass::Cancelled);
+        let row = if is_begun { self.row_told_of(&job.id, job.trigger) } else { 0 };
         let completion = Completion {
             run: job.run,
             started: progress.began,
@@ -338,7 +355,7 @@ impl App {
             state: verdict.state,
             ok: end.ok,
             message: end.message.clone(),
-            error_class: verdict.failure.as_ref().map(|failure| failure.class.as_str()),
+            error_class: verdict.class().map(ErrorClass::as_str),
             stats: end.stats,
             attempts: progress.attempts,
             log: progress.log.text(),

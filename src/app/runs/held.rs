@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Flight, Job, Stage};
 use crate::adapters::connectors::ImportFailure;
 use crate::app::App;
@@ -61,12 +63,12 @@ struct Hold {
 }
 
 impl App {
-    /// Whom the source of a schedule's run will know.
-    pub(super) async fn asker_of(&self, id: &ScheduleId) -> Asker {
-        match self.credential_of(id).await {
+    /// Whom the source of a schedule's run will know; `None` where the run is stopped before that is known.
+    pub(super) async fn asker_of(&self, id: &ScheduleId, stop: &CancellationToken) -> Option<Asker> {
+        Some(match self.credential_of(id, stop).await? {
             Some(credential) => Asker::Credential(credential),
             None => Asker::Schedule(id.clone()),
-        }
+        })
     }
 
     /// Remembers when the source of a failed run wants to be asked again, for whatever else would ask it.

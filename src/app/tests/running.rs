@@ -1,5 +1,8 @@
 //! Runs and their rules: overlap, attempts, what stops them, what is made up for, a pause by itself.
 
+mod clocks;
+mod starting;
+
 use std::collections::VecDeque;
 
 use futures_util::FutureExt as _;
@@ -81,6 +84,13 @@ pub(super) async fn dispatch(world: &World) {
     let app = world.app.clone();
     let batch = tokio::task::spawn_blocking(move || app.wait_for_due()).await.unwrap();
     world.app.dispatch(batch).await;
+}
+
+/// Starts what is due without waiting for it, and waits until what it starts has ended.
+async fn look(world: &World) {
+    let batch = world.app.due_now(world.app.fleet());
+    world.app.dispatch(batch).await;
+    ended(world).await;
 }
 
 pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {

@@ -27,6 +27,7 @@ pub async fn what_is_put_is_read_back(site: &impl Site) {
         content: content.clone(),
         stamp: u64::MAX,
         next_due: None,
+        keeps_due: false,
     };
     let applied = apply(&store, vec![change("acculynx/peak", ChangeKind::Put(Box::new(put)))]).await;
     let found = store.schedule(id("acculynx/peak")).await.unwrap().unwrap();
@@ -58,6 +59,20 @@ pub async fn a_put_renews_the_row_and_keeps_its_history(site: &impl Site) {
     assert_eq!((found.spec.interval_sec, found.next_due), (Some(60), Some(NOW + 60)));
     assert_eq!(found.content, b"interval_sec: 60\n");
     assert_eq!((found.last.ok, found.last.failures, found.last.stats), (Some(false), 1, stats));
+}
+
+pub async fn a_put_that_keeps_the_due_time_leaves_a_timer_that_moved_on(site: &impl Site) {
+    let store = site.open();
+    let row_key = add(&store, "noop/a", Some(NOW)).await;
+    let advance = crate::adapters::store::Advance { row: row_key, from: NOW, to: Some(NOW + 60), missed: Missed::NONE };
+    store.advance(vec![advance]).await.unwrap();
+    let late = Put { row: Some(row_key), keeps_due: true, ..row(30, Some(NOW)) };
+    apply(&store, vec![change("noop/a", ChangeKind::Put(Box::new(late)))]).await;
+    let found = store.schedule(id("noop/a")).await.unwrap().unwrap();
+    assert_eq!((found.spec.interval_sec, found.next_due), (Some(30), Some(NOW + 60)));
+    let fresh = Put { keeps_due: true, ..row(30, Some(NOW)) };
+    apply(&store, vec![change("noop/b", ChangeKind::Put(Box::new(fresh)))]).await;
+    assert_eq!(store.schedule(id("noop/b")).await.unwrap().unwrap().next_due, Some(NOW));
 }
 
 pub async fn a_lost_row_gets_its_key_again(site: &impl Site) {

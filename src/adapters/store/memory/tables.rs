@@ -127,9 +127,11 @@ impl Tables {
         };
         self.last_row = self.last_row.max(key);
         self.contents.insert(put.digest, put.content.clone());
-        let Put { spec, fingerprint, digest, basis, content, stamp, next_due, .. } = put;
+        let Put { spec, fingerprint, digest, basis, content, stamp, next_due, keeps_due, .. } = put;
         self.schedules.insert(key, Arc::new(Row { id: id.clone(), spec, fingerprint, digest, basis, content, stamp }));
-        self.timers.entry(key).or_default().due = next_due;
+        if !(keeps_due && self.timers.contains_key(&key)) {
+            self.timers.entry(key).or_default().due = next_due;
+        }
         Ok(key)
     }
 

@@ -58,8 +58,8 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
     };
     work.execute(
         "INSERT INTO timers (id, next_due_ms) VALUES (?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET next_due_ms = excluded.next_due_ms",
-        (row, put.next_due),
+         ON CONFLICT (id) DO UPDATE SET next_due_ms = excluded.next_due_ms WHERE NOT ?3",
+        (row, put.next_due, put.keeps_due),
     )?;
     Ok(row)
 }

@@ -27,8 +27,17 @@ async fn history_begins_with_what_runs_when_the_store_is_upgraded() {
     let spec = RowSpec::of(&ScheduleSpec::default());
     let fingerprint = spec.fingerprint();
     let digest = Digest::of(new);
-    let put =
-        Put { row: Some(1), spec, fingerprint, digest, basis: digest, content: new.to_vec(), stamp: 0, next_due: None };
+    let put = Put {
+        row: Some(1),
+        spec,
+        fingerprint,
+        digest,
+        basis: digest,
+        content: new.to_vec(),
+        stamp: 0,
+        next_due: None,
+        keeps_due: false,
+    };
     let id: ScheduleId = "noop/a".parse().unwrap();
     let by = Author { source: Source::Ui, actor: "zoe".into(), action_id: "0190".into() };
     let change = Change { id: id.clone(), kind: ChangeKind::Put(Box::new(put)), by, audit: Vec::new() };

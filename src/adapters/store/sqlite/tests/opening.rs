@@ -135,7 +135,17 @@ pub(super) fn put(name: &str) -> Change {
     let content = b"interval_sec: 300\n".to_vec();
     let fingerprint = spec.fingerprint();
     let digest = Digest::of(&content);
-    let put = Put { row: None, spec, fingerprint, digest, basis: digest, content, stamp: 0, next_due: Some(1) };
+    let put = Put {
+        row: None,
+        spec,
+        fingerprint,
+        digest,
+        basis: digest,
+        content,
+        stamp: 0,
+        next_due: Some(1),
+        keeps_due: false,
+    };
     let by = Author { source: Source::File, actor: "unknown".into(), action_id: "0190".into() };
     Change { id: name.parse().unwrap(), kind: ChangeKind::Put(Box::new(put)), by, audit: Vec::new() }
 }

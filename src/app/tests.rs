@@ -19,6 +19,7 @@ use crate::core::model::{Caller, Source as Origin};
 
 mod bounds;
 mod bulk;
+mod chance;
 mod concurrency;
 mod defaults;
 mod drifting;
@@ -29,6 +30,8 @@ mod mutating;
 mod pauses;
 mod records;
 mod running;
+mod scheduler;
+mod seeds;
 mod volume;
 mod windows;
 

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use runs::Run;
 pub use tables::{Row, Tables};
 
 use super::StoreError;
@@ -61,6 +62,9 @@ impl Fates for Calm {
 
 type Job = Box<dyn FnOnce(&mut Tables) + Send>;
 
+/// Sees the tables after every write.
+type Witness = Box<dyn FnMut(&Tables) + Send>;
+
 /// What a store leaves behind: its tables, and the writes that were handed in and not yet done.
 #[derive(Default)]
 pub struct Platter(Mutex<Inner>);
@@ -74,6 +78,16 @@ struct Inner {
     foreign: bool,
     /// Counts openings, which is the fencing term of the present one.
     term: i64,
+    witness: Option<Witness>,
+}
+
+impl Inner {
+    fn work(&mut self, job: Job) {
+        job(&mut self.tables);
+        if let Some(witness) = &mut self.witness {
+            witness(&self.tables);
+        }
+    }
 }
 
 impl Platter {
@@ -86,7 +100,7 @@ impl Platter {
         let mut inner = self.lock();
         for _ in 0..keep {
             let Some((_, job)) = inner.handed_in.pop_front() else { break };
-            job(&mut inner.tables);
+            inner.work(job);
         }
         inner.handed_in.clear();
     }
@@ -101,6 +115,11 @@ impl Platter {
         let mut inner = self.lock();
         inner.foreign = true;
         change(&mut inner.tables)
+    }
+
+    /// From now on `witness` sees the tables after every write; it must not come back here.
+    pub fn let_watch(&self, witness: impl FnMut(&Tables) + Send + 'static) {
+        self.lock().witness = Some(Box::new(witness));
     }
 
     /// A look at the tables, which nobody notices.
@@ -121,7 +140,7 @@ impl Platter {
         let mut inner = self.lock();
         while inner.handed_in.front().is_some_and(|(first, _)| *first <= ticket) {
             if let Some((_, job)) = inner.handed_in.pop_front() {
-                job(&mut inner.tables);
+                inner.work(job);
             }
         }
     }

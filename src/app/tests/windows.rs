@@ -9,7 +9,7 @@ const MINUTE: Millis = 60_000;
 const HOUR: Millis = 3_600_000;
 
 /// From 02:00 to 04:00 UTC; START is 08:00 UTC.
-const NIGHT: &str = "cron: 0 2 * * *\nduration_sec: 7200\nreason: upkeep\n";
+pub(super) const NIGHT: &str = "cron: 0 2 * * *\nduration_sec: 7200\nreason: upkeep\n";
 const TO_NIGHT: Millis = 18 * HOUR;
 
 impl World {

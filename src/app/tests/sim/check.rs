@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::chance::Chance;
 use super::super::*;
-use super::chance::Chance;
 use super::world::{Importer, Outcome, World};
 use crate::adapters::store::memory::Platter;
 use crate::core::desired::parse;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::chance::Chance;
+use super::super::chance::Chance;
 use crate::adapters::clock::Clock;
 use crate::adapters::source::{FileStat, Files, Listed, Listing, ReadResult, Root, SourceError, Swap, Swept};
 use crate::adapters::store::memory::Fates as _;
@@ -23,6 +23,8 @@ struct Inner {
     /// The root is not mounted.
     away: bool,
     files: BTreeMap<ScheduleId, File>,
+    /// Maintenance windows by name; to them nothing happens.
+    windows: BTreeMap<String, Vec<u8>>,
     /// What a power cut may put in a file's place: not everything is on the platter yet.
     unsynced: BTreeMap<ScheduleId, Vec<Option<Vec<u8>>>>,
     /// Files that the program wrote last.
@@ -33,7 +35,7 @@ struct Inner {
     ticks: i64,
 }
 
-pub(super) struct Disk {
+pub(in crate::app::tests) struct Disk {
     root: PathBuf,
     inner: Mutex<Inner>,
     chance: Arc<Chance>,
@@ -42,7 +44,7 @@ pub(super) struct Disk {
 
 /// How somebody writes a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Manner {
+pub(in crate::app::tests) enum Manner {
     InPlace,
     ByRename,
 }
@@ -100,6 +102,11 @@ impl Disk {
             inner.unsynced.entry(id.clone()).or_default().push(before);
         }
         self.place(&mut inner, id, content, manner);
+    }
+
+    /// Somebody writes all maintenance windows anew.
+    pub fn write_windows(&self, windows: BTreeMap<String, Vec<u8>>) {
+        self.lock().windows = windows;
     }
 
     /// Puts content under a name, as of now. Now and then two writes share a tick of the clock.
@@ -196,6 +203,7 @@ impl Files for Disk {
                 return listing;
             }
         }
+        listing.windows = self.lock().windows.keys().cloned().collect();
         let files: Vec<_> = self.lock().files.iter().map(|(id, file)| (id.clone(), file.stat)).collect();
         for (id, stat) in files {
             if !listing.complete && self.chance.is(30) {
@@ -233,6 +241,11 @@ impl Files for Disk {
         for id in ids {
             each(id, self.read(id));
         }
+    }
+
+    fn read_window(&self, name: &str) -> ReadResult {
+        let stat = FileStat { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        Ok(self.lock().windows.get(name).map(|content| (stat, content.clone())))
     }
 
     fn swap_seen(

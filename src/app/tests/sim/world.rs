@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 
+use super::super::chance::Chance;
 use super::super::*;
-use super::chance::Chance;
 use super::check;
 use super::disk::Disk;
 use crate::adapters::connectors::{Connect, ErrorClass, ImportContext, ImportFailure, ImportOutcome};

@@ -20,11 +20,15 @@ impl Dice {
 }
 
 /// Decides what goes wrong.
-pub(super) struct Chance {
+pub(in crate::app::tests) struct Chance {
     dice: Mutex<Dice>,
     /// How many calls in a thousand fail.
     pub faults: AtomicU64,
+    has_failed: AtomicBool,
     dead: AtomicBool,
+    writes: AtomicU64,
+    /// The write that the program is killed at.
+    last_write: AtomicU64,
 }
 
 impl Chance {
@@ -32,7 +36,10 @@ impl Chance {
         let chance = Chance {
             dice: Mutex::new(Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))),
             faults: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+            last_write: AtomicU64::new(u64::MAX),
         };
         let rate = *chance.pick(&[0, 10, 40, 120]);
         chance.faults.store(rate, Ordering::SeqCst);
@@ -62,12 +69,29 @@ impl Chance {
     /// Whether this call fails.
     pub fn fails(&self) -> bool {
         let rate = self.faults.load(Ordering::SeqCst);
-        rate > 0 && self.below(1000) < rate
+        let fails = rate > 0 && self.below(1000) < rate;
+        self.has_failed.fetch_or(fails, Ordering::SeqCst);
+        fails
+    }
+
+    /// Whether nothing ever failed.
+    pub fn was_faultless(&self) -> bool {
+        !self.has_failed.load(Ordering::SeqCst)
     }
 
     /// From now on nothing goes wrong.
     pub fn be_calm(&self) {
         self.faults.store(0, Ordering::SeqCst);
+    }
+
+    /// The program is killed at the write that comes after so many others; lives on with `u64::MAX`.
+    pub fn kill_after(&self, writes: u64) {
+        self.last_write.store(self.writes().saturating_add(writes), Ordering::SeqCst);
+    }
+
+    /// How many writes were handed in so far.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
     }
 
     /// The program is killed between two of its steps, or lives again.
@@ -78,6 +102,9 @@ impl Chance {
 
 impl Fates for Chance {
     fn write(&self, _: &'static str) -> (Ending, u32, u32) {
+        if self.writes.fetch_add(1, Ordering::SeqCst) >= self.last_write.load(Ordering::SeqCst) {
+            self.set_dead(true);
+        }
         let ending =
             if self.fails() { *self.pick(&[Ending::Full, Ending::Failed, Ending::Doubtful]) } else { Ending::Done };
         let turns = |chance: &Chance| u32::try_from(chance.below(4)).unwrap();

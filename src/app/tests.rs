@@ -20,6 +20,7 @@ use crate::core::model::{Caller, Source as Origin};
 mod bounds;
 mod bulk;
 mod chance;
+mod clocks;
 mod concurrency;
 mod defaults;
 mod drifting;

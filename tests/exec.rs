@@ -123,3 +123,30 @@ async fn a_run_that_a_crash_cut_off_says_how_much_it_had_stored() {
     let said = (run["state"].as_str(), at(&run, "/stats/imported").as_i64());
     assert_eq!(said, (Some("interrupted"), Some(stored)), "{run}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waited_for_room_at_a_crash_runs_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = "here=$(dirname $0); echo x >> $here/$COMMAND_CENTER_TENANT
+        if [ $COMMAND_CENTER_TENANT = first ]; then sleep 600; fi; echo '{\"imported\": 1}'";
+    let program = script(folder.path(), "slow", body);
+    let options = Options::default()
+        .file("schedules/exec/first.yaml", &schedule(&program, ""))
+        .file("schedules/exec/second.yaml", &schedule(&program, ""))
+        .env("COMMAND_CENTER_MAX_RUNS_PER_CONNECTOR", "exec=1")
+        .env("COMMAND_CENTER_EXEC_ALLOW", program.to_str().expect("a plain path"));
+    let mut server = options.start().await;
+    let has_run = |tenant: &str| folder.path().join(tenant).exists();
+    server.post(&format!("{BASE}/run-now?wait=0")).ops().tenant("first").send().await.expect(202);
+    eventually("it runs", async || hold(has_run("first"), &"")).await;
+    server.post(&format!("{BASE}/run-now?wait=0")).ops().tenant("second").send().await.expect(202);
+    let waiting = server.statuses("exec").await.remove("second").unwrap_or_default();
+    assert_eq!((&waiting["queued"], has_run("second")), (&true.into(), false), "{waiting}");
+    server.kill9();
+    server.launch().await;
+    eventually("nothing had begun that could not be repeated", async || {
+        let status = server.statuses("exec").await.remove("second").unwrap_or_default();
+        hold(at(&status, "/last_status/ok") == true, &status)
+    })
+    .await;
+}

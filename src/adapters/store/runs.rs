@@ -43,6 +43,12 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Whether its run is lined up though nothing is in its way. One that must not be repeated blindly is said
+    /// to run only once it does: a crash while it waits for room then costs nothing.
+    pub fn begins_later(&self) -> bool {
+        !self.id.connector.imports_idempotently()
+    }
+
     /// Whether a slot whose run was forgotten is refused: what the rhythm took once it does not take
     /// again, a person may.
     pub fn is_of_rhythm(&self) -> bool {

@@ -57,6 +57,7 @@ impl Tables {
             self.advance(&Advance { missed, ..*advance });
         }
         let Some(is_queued) = queued else { return Granted::Overlap };
+        let is_queued = is_queued || claim.begins_later();
         if !free {
             return Granted::Taken;
         }

@@ -25,7 +25,7 @@ fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> 
     };
     let granted = match queued {
         None => Granted::Overlap,
-        Some(is_queued) => insert(work, &schedule, &claim, is_queued, now)?,
+        Some(is_queued) => insert(work, &schedule, &claim, is_queued || claim.begins_later(), now)?,
     };
     if let Some(advance) = &claim.advance {
         let missed = advance.missed.and(Miss::Overlap, u32::from(granted == Granted::Overlap));

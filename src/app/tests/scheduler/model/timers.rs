@@ -135,8 +135,11 @@ impl Model {
             return Err(format!("{expected:?} are to run"));
         }
         let alongside = is_single && take.overlap == Overlap::Allow;
-        let line_up = |first: usize| if others.is_empty() && first == 0 { RunState::Running } else { RunState::Queued };
-        let state = |n: usize| if alongside { RunState::Running } else { line_up(n) };
+        // What may not be repeated blindly is said to run only once it does.
+        let begins_later = !take.id.connector.imports_idempotently();
+        let is_first = |n: usize| others.is_empty() && n == 0;
+        let begins = |n: usize| (alongside || is_first(n)) && !begins_later;
+        let state = |n: usize| if begins(n) { RunState::Running } else { RunState::Queued };
         if !fresh.iter().enumerate().all(|(n, (_, found))| *found == state(n)) {
             return Err("it begins beside another, or waits for none".to_owned());
         }

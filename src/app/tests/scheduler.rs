@@ -2,6 +2,10 @@
 //! set back, a connector that follows a script, a store that fails, callers, kills between two writes;
 //! and a small model of the rules that watches every write and every import.
 //!
+//! That the model notices was tried by breaking the program: a slot granted against its overlap or claimed twice,
+//! one forgotten after downtime, a failure repeated that cannot pass, a resume that reaches back, a start in a
+//! window, a replaced run not stopped, a repetition lost.
+//!
 //! `SCHED_SEED=n` plays one seed and tells what happens in it, `SCHED_SEEDS=count` plays more than usual.
 
 mod actors;

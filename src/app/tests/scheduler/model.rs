@@ -346,7 +346,7 @@ impl Model {
             self.ensure(fair, || format!("run {number} waited for its next attempt and is {:?}", run.state));
         } else if run.state == RunState::Done && run.ok == Some(false) {
             let class = self.runs[&number].failure;
-            let may = class.is_some_and(ErrorClass::may_pass) && class.map(ErrorClass::as_str) == run.error_class;
+            let may = class.is_some_and(may_pass) && class.map(ErrorClass::as_str) == run.error_class;
             let left = known.is_some_and(|known| !known.is_edited && run.attempts <= known.policy.retries);
             self.ensure(!(may && left), || format!("run {number} of {id} is given up after {} attempts", run.attempts));
         } else if run.state == RunState::Interrupted
@@ -373,6 +373,12 @@ impl Model {
         };
         self.cut_off.iter().filter(|(run, id)| !again(id, *run)).map(|(run, _)| *run).collect()
     }
+}
+
+/// Whether an attempt that failed so is tried again, as the manual has it.
+fn may_pass(class: ErrorClass) -> bool {
+    use ErrorClass::{BadResponse, RateLimited, Store, Timeout, Unavailable};
+    matches!(class, RateLimited | Unavailable | BadResponse | Store | Timeout)
 }
 
 /// How often in a row a run that was cut off is tried again.

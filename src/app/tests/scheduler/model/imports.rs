@@ -1,6 +1,6 @@
 //! Imports: who may begin and when, and what must hold while they go on.
 
-use super::{Flying, Known, Model, NOTICED, Watched, is_of_a_slot};
+use super::{Flying, Known, Model, NOTICED, Watched, is_of_a_slot, may_pass};
 use crate::adapters::connectors::{ErrorClass, ImportContext};
 use crate::core::model::{Connector, Millis, ScheduleId};
 use crate::core::policy::{CatchUp, Overlap};
@@ -68,7 +68,7 @@ impl Model {
         let id = &known.row.id;
         self.ensure(imports <= known.most_retries + 1, || format!("run {run} of {id} is tried {imports} times"));
         if imports > 1 {
-            let passes = failure.is_some_and(ErrorClass::may_pass);
+            let passes = failure.is_some_and(may_pass);
             self.ensure(passes, || format!("run {run} of {id} is tried again after {failure:?}"));
             // No wait is longer than six hours: the clock was set back.
             let is_come = |at: Millis| self.recent.iter().chain([&now]).any(|now| at - now > 6 * 3_600_000);

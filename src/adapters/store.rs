@@ -101,6 +101,7 @@ pub struct Put {
     pub basis: Digest,
     pub content: Vec<u8>,
     pub stamp: u64,
+    /// A timer that stood still and gets a due time counts its failures in a row anew.
     pub next_due: Option<Millis>,
     /// `next_due` is where the timer stood when the row was read: one that has moved on since stays there.
     pub keeps_due: bool,

@@ -42,6 +42,7 @@ macro_rules! store_conformance {
     ($site:expr) => {
         $crate::adapters::store::conformance::store_conformance! { @each $site;
             schedules: what_is_put_is_read_back a_put_renews_the_row_and_keeps_its_history
+                a_timer_that_stood_still_counts_failures_anew
                 a_put_that_keeps_the_due_time_leaves_a_timer_that_moved_on
                 a_lost_row_gets_its_key_again a_key_is_never_given_twice a_delete_leaves_nothing
                 changes_apply_together_or_not_at_all a_failure_undoes_only_itself stamps_are_remembered;

@@ -317,6 +317,13 @@ async fn a_schedule_that_fails_and_fails_is_paused_in_its_file() {
     assert_eq!(world.pass().await.changes, 0);
     let told = world.audit().await.pop().unwrap();
     assert!(told.starts_with("scheduler.schedule.paused a [") && told.ends_with("by scheduler"), "{told}");
+
+    world.write("noop/a", "interval_sec: 60 # ours\nauto_pause_after: 2\n");
+    world.pass().await;
+    world.clock.advance(60_000);
+    fire(&world).await;
+    let status = world.status("noop/a").await.unwrap();
+    assert_eq!((status.paused, status.consecutive_failures), (false, 1), "resumed, it counts anew");
 }
 
 #[tokio::test]

@@ -141,7 +141,8 @@ impl Model {
         });
         assert_eq!(key, known.key);
         self.highest_key = highest.max(key);
-        self.rows.insert(name, Row { interval_sec: interval, due, ..known });
+        let failures = if known.due.is_none() && due.is_some() { 0 } else { known.failures };
+        self.rows.insert(name, Row { interval_sec: interval, due, failures, ..known });
     }
 
     async fn claim(

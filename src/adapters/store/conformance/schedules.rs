@@ -61,6 +61,18 @@ pub async fn a_put_renews_the_row_and_keeps_its_history(site: &impl Site) {
     assert_eq!((found.last.ok, found.last.failures, found.last.stats), (Some(false), 1, stats));
 }
 
+pub async fn a_timer_that_stood_still_counts_failures_anew(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(NOW)).await;
+    let run = start(&store, "noop/a", NOW).await;
+    store.complete(Completion { ok: false, error_class: Some("timeout"), ..end(run, row) }).await.unwrap();
+    for (next_due, failures) in [(Some(NOW + 60), 1), (None, 1), (None, 1), (Some(NOW + 60), 0)] {
+        apply(&store, vec![put("noop/a", 60, next_due)]).await;
+        let found = store.schedule(id("noop/a")).await.unwrap().unwrap();
+        assert_eq!((found.last.ok, found.last.failures), (Some(false), failures), "{next_due:?}");
+    }
+}
+
 pub async fn a_put_that_keeps_the_due_time_leaves_a_timer_that_moved_on(site: &impl Site) {
     let store = site.open();
     let row_key = add(&store, "noop/a", Some(NOW)).await;

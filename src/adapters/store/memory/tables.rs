@@ -130,7 +130,11 @@ impl Tables {
         let Put { spec, fingerprint, digest, basis, content, stamp, next_due, keeps_due, .. } = put;
         self.schedules.insert(key, Arc::new(Row { id: id.clone(), spec, fingerprint, digest, basis, content, stamp }));
         if !(keeps_due && self.timers.contains_key(&key)) {
-            self.timers.entry(key).or_default().due = next_due;
+            let timer = self.timers.entry(key).or_default();
+            if timer.due.is_none() && next_due.is_some() {
+                timer.last.failures = 0;
+            }
+            timer.due = next_due;
         }
         Ok(key)
     }

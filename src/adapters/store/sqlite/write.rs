@@ -56,9 +56,13 @@ fn put_schedule(work: &mut Work<'_>, id: &ScheduleId, put: &Put, now: Millis) ->
         Some(row) if update_schedule(work, row, id, put, now)? => row,
         _ => insert_schedule(work, id, put, now)?,
     };
+    // A timer that stood still begins anew: what failed before the pause is not held against it.
     work.execute(
         "INSERT INTO timers (id, next_due_ms) VALUES (?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET next_due_ms = excluded.next_due_ms WHERE NOT ?3",
+         ON CONFLICT (id) DO UPDATE SET
+             failures = CASE WHEN next_due_ms IS NULL AND excluded.next_due_ms IS NOT NULL THEN 0 ELSE failures END,
+             next_due_ms = excluded.next_due_ms
+         WHERE NOT ?3",
         (row, put.next_due, put.keeps_due),
     )?;
     Ok(row)

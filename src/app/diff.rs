@@ -20,6 +20,7 @@ use crate::adapters::source::{Files, Listing, ReadResult, Root, Source};
 use crate::adapters::store::{FleetRow, SharedStore, SqliteStore, StoreResult};
 use crate::core::desired::{DefaultsFile, Diagnostic, Severity, parse, window_name};
 use crate::core::fleet::{Glance, Sync};
+use crate::core::forecast::fire_alike;
 use crate::core::model::{Connector, Digest, Millis, ScheduleId};
 use crate::core::plan::{
     self, Action, Blast, ChangeView, Facet, FieldChange, GuardPolicy, Plan, Step, diff, render_markdown, render_text,
@@ -214,6 +215,7 @@ async fn compare(
     invalid.append(&mut broken);
     let windows::Compared { invalid: mut broken, changes: windows_changes, before, after } = snapshot.windows;
     let windows_move = !windows_changes.is_empty();
+    let has_windows = !(before.is_empty() && after.is_empty());
     let mut change = Change { windows_before: before, windows_after: after, windows_move, ..Change::default() };
     invalid.append(&mut broken);
     let mut moved = HashSet::new();
@@ -237,7 +239,9 @@ async fn compare(
                 }
                 let whole = store.schedule(id.clone()).await?;
                 let was = whole.as_ref().and_then(|row| row.spec.spec());
-                change.moves.insert(id.clone(), (was, Some(valid.spec.clone())));
+                if !was.as_ref().is_some_and(|was| fire_alike(was, &valid.spec, has_windows)) {
+                    change.moves.insert(id.clone(), (was, Some(valid.spec.clone())));
+                }
                 let plan = plan_valid(&id, *valid, Some(&glance(fleet_row)), whole.as_ref(), now);
                 steps.extend(plan.into_iter().flat_map(|plan| plan.steps));
             }

@@ -40,6 +40,16 @@ pub struct Forecast {
     schedules: u64,
 }
 
+/// Whether both fire at the same times: they may differ in what they import, what a pause is for, and, where
+/// no windows could choose by them, in their labels.
+pub fn fire_alike(one: &ScheduleSpec, other: &ScheduleSpec, has_windows: bool) -> bool {
+    let cadence = |spec: &ScheduleSpec| (spec.interval_sec, spec.paused, spec.pause_end());
+    cadence(one) == cadence(other)
+        && (&one.cron, &one.timezone) == (&other.cron, &other.timezone)
+        && RunPolicy::of(one) == RunPolicy::of(other)
+        && (!has_windows || one.labels == other.labels)
+}
+
 /// Schedules that the same windows keep back.
 struct Lane {
     /// In order and apart from each other.

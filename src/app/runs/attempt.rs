@@ -86,10 +86,10 @@ impl App {
         };
         let failures = self.record_end(job, flight, &end, &verdict, progress, seconds).await;
         if job.trigger == Trigger::Webhook {
-            self.settle_told(&job.id, job.run, end.ok).await;
+            Box::pin(self.settle_told(&job.id, job.run, end.ok)).await;
         }
         if verdict.outcome() == "failed" {
-            self.pause_if_failing(&job.id, &policy, failures, &end.message).await;
+            Box::pin(self.pause_if_failing(&job.id, &policy, failures, &end.message)).await;
         }
         Some(end)
     }
@@ -133,7 +133,8 @@ impl App {
             }
             progress.attempts += 1;
             flight.stand(Stage::Running { began: progress.began });
-            let outcome = self.try_once(job, flight, policy).await;
+            // Thousands of runs may wait at this; only those that go on need an import's memory.
+            let outcome = Box::pin(self.try_once(job, flight, policy)).await;
             drop(room);
             progress.stats += outcome.stats;
             if let Some(text) = &outcome.log {

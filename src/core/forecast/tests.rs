@@ -193,3 +193,26 @@ fn a_warning_says_where_how_many_and_what_to_do() {
     assert!(told[3].starts_with("1 more minutes of the hour"), "{told:?}");
     assert!(warnings(&after, &after).is_empty());
 }
+
+#[test]
+fn schedules_fire_alike_whatever_they_import() {
+    let was = json!({"interval_sec": 300, "labels": {"region": "west"}, "jitter_sec": 30});
+    let alike = |change: serde_json::Value, has_windows| {
+        let mut is = was.clone();
+        is.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        fire_alike(&spec(was.clone()), &spec(is), has_windows)
+    };
+    assert!(alike(json!({"resources": ["jobs"]}), true));
+    assert!(alike(json!({"labels": {}}), false));
+    assert!(!alike(json!({"labels": {}}), true), "a window may choose by them");
+    for change in [
+        json!({"interval_sec": 301}),
+        json!({"interval_sec": null, "cron": "* * * * *"}),
+        json!({"paused": true}),
+        json!({"jitter_sec": 31}),
+        json!({"end_at": "2030-01-01T00:00:00Z"}),
+        json!({"catch_up": "all"}),
+    ] {
+        assert!(!alike(change.clone(), false), "{change}");
+    }
+}

@@ -18,9 +18,11 @@ mod diff;
 mod drift;
 mod forecast;
 mod git;
+mod health;
 mod history;
 mod holds;
 mod line_up;
+mod loops;
 mod merge;
 mod mutate;
 mod origins;
@@ -56,7 +58,9 @@ pub use diff::offline_diff;
 pub use error::{AppError, PlanMoved, Refused, Stale};
 pub use forecast::ForecastQuery;
 pub use git::Pulled;
+pub use health::DISPATCHER;
 pub use history::HistoryQuery;
+pub use loops::{Beats, Pulse, Words};
 pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
 pub use records::RecordsWanted;
@@ -115,6 +119,8 @@ pub struct App {
     ready: AtomicBool,
     /// When the dispatcher last came round.
     dispatcher_seen: AtomicI64,
+    /// How the loops are.
+    loops: loops::Loops,
     /// The clock was set back: timers may stand further ahead than their rhythm wants.
     timers_in_doubt: AtomicBool,
     /// What a test lets happen between a mutation's commit and its exchange.

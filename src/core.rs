@@ -46,3 +46,5 @@ pub mod history;
 pub mod legacy;
 
 pub mod singer;
+
+pub mod watch;

@@ -32,13 +32,15 @@ const ONLY: [(&str, &[&str], &str); 9] = [
 ];
 
 /// Where a task or thread may be started: wiring, and what owns its threads.
-const SPAWNS: [&str; 9] = [
+const SPAWNS: [&str; 10] = [
     "src/cli/serve",
+    // Starts every loop for it.
+    "src/tasks/supervisor",
     "src/adapters/store/",
     "src/adapters/source/",
     "src/app/runs",
     // The delay between the answer to a restart and the restart.
-    "src/app/report.rs",
+    "src/app/health.rs",
     // A mutation goes on when its caller hangs up.
     "src/http/access",
     // A long list is written while its beginning is being sent.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use command_center::tasks::Reconciler;
+use std::sync::Arc;
+
+use command_center::app::Pulse;
+use command_center::tasks::{HintQueue, Reconciler, Watcher};
 
 use super::{Fleet, Table, open, percentile, runtime, six_lines};
 
@@ -15,10 +18,12 @@ pub fn measure(table: &mut Table) {
     let fleet = Fleet::new(100_000, six_lines);
     let runtime = runtime();
     let app = open(&fleet);
-    let reconciler = Reconciler::new(app.clone());
-    let watch = reconciler.watch();
+    let hints = Arc::new(HintQueue::default());
+    let watcher = Arc::new(Watcher::new(app.clone(), hints.clone()));
+    watcher.begin();
     runtime.block_on(app.bring_up()).expect("a start");
-    runtime.spawn(reconciler.run());
+    runtime.spawn(watcher.run(Pulse::unwatched(&app)));
+    runtime.spawn(Reconciler::new(app.clone(), hints).run(Pulse::unwatched(&app)));
     let mut samples = Vec::with_capacity(EDITS);
     for edit in 0..EDITS {
         let n = (edit * 499) % fleet.count;
@@ -46,5 +51,4 @@ pub fn measure(table: &mut Table) {
     table.row("one file edited among 100,000: saved to effective", figure, beside, "p99 150 ms");
     app.shutdown.cancel();
     app.store.close();
-    drop(watch);
 }

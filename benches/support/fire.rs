@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use command_center::app::App;
+use command_center::app::Pulse;
 use command_center::core::model::Millis;
 use command_center::tasks::Dispatcher;
 
@@ -49,8 +50,9 @@ impl Firing {
     pub fn over(app: Arc<App>) -> Firing {
         let runtime = runtime();
         runtime.block_on(app.bring_up()).expect("a start");
-        let (dispatcher, handle) = (Dispatcher::new(app.clone()), runtime.handle().clone());
-        let dispatcher = Some(std::thread::spawn(move || dispatcher.run(&handle)));
+        let (dispatcher, handle, pulse) =
+            (Dispatcher::new(app.clone()), runtime.handle().clone(), Pulse::unwatched(&app));
+        let dispatcher = Some(std::thread::spawn(move || dispatcher.run(&handle, &pulse).expect("a loop")));
         Firing { app, runtime, dispatcher }
     }
 

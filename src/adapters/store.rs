@@ -14,6 +14,7 @@ mod past;
 mod records;
 mod runs;
 mod sqlite;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked, VolumeNote};
-pub use sqlite::SqliteStore;
+pub use sqlite::{CopyFacts, Frozen, SqliteStore, verify_copy};
+pub use upkeep::{Copied, Depth, Pace, Progress, Soundness, Upkeep};
 
 use crate::adapters::connectors::Page;
 use crate::core::audit::{Draft, Entry, Head};
@@ -52,6 +54,9 @@ pub enum StoreError {
     Newer { path: String, found: i64, known: i64 },
     #[error("the disk that holds the store is full; free some space, nothing was changed")]
     Full,
+    /// What lies on the disk is not what was written.
+    #[error("the store is damaged: could not {operation}: {reason}")]
+    Corrupt { operation: String, reason: String },
     #[error("could not {operation}: {reason}")]
     Failed { operation: &'static str, reason: String },
     #[error("the store is shutting down")]
@@ -329,7 +334,7 @@ pub struct StoreFacts {
 }
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
-pub trait Store: RecordStore + RunHistory + Inbox + Send + Sync {
+pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + Send + Sync {
     /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;

@@ -11,6 +11,7 @@ use super::App;
 use super::apply::{Effect, Planned, command_center, draft, file_edit, new_action_id};
 use super::defaults::BECAUSE;
 use super::error::AppError;
+use super::loops::came_round;
 use super::reading::{Found, Reading, Valid, is_same_file, read_all};
 use crate::adapters::store::{Problem, ScheduleRow};
 use crate::core::audit::operation;
@@ -99,6 +100,7 @@ impl App {
                         break;
                     }
                     Some(readings) => {
+                        came_round();
                         let chunk = self.plan_chunk(readings, tally).await?;
                         under_way.push(self.carry_out_chunk(chunk));
                     }
@@ -107,6 +109,7 @@ impl App {
             }
         }
         while let Some(done) = under_way.next().await {
+            came_round();
             done?;
         }
         if !tally.stamps.is_empty() {

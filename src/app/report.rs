@@ -1,9 +1,8 @@
-//! What the fleet looks like from outside: status, health, drift.
+//! What the fleet looks like from outside: status and drift; what was refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
@@ -13,16 +12,12 @@ use super::error::AppError;
 use super::holds::{dismissal_view, held_changes, held_digest};
 use super::line_up::LineUp;
 use super::state::Refusals;
-use super::views::{
-    DbHealth, DesiredHealth, DriftTotals, Health, InvalidFile, ReplicationHealth, ScheduleStatus, ScheduleView,
-    SchedulerHealth,
-};
+use super::views::{DriftTotals, InvalidFile, ScheduleStatus, ScheduleView};
 use crate::adapters::source::SourceError;
 use crate::adapters::store::{ScheduleRow, StatusRow};
 use crate::core::audit::{Verdict, Verifier, operation};
 use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
-use crate::core::missed::Miss;
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
 use crate::core::timing::{iso, overdue_ms, seconds};
 
@@ -96,84 +91,9 @@ impl App {
         })
     }
 
-    /// Counts, places and classes; no values, since it is public.
-    pub async fn health(&self) -> Health {
-        let now = self.clock.now();
-        let mut totals = self.drift_totals();
-        for diagnostic in totals.invalid_files.iter_mut().flat_map(|file| &mut file.diagnostics) {
-            *diagnostic = diagnostic.without_values();
-        }
-        let dismissed = totals.dismissed.take().is_some();
-        let scheduler = self.scheduler_health(now);
-        let db = self.db_health().await;
-        let desired = self.desired_health(&totals, dismissed);
-        Health {
-            ok: scheduler.status == 1 && db.status == 1 && desired.status == 1,
-            ts_iso: iso(now),
-            uptime_sec: u64::try_from((now - self.started) / 1000).unwrap_or(0),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            scheduler,
-            db,
-            replication: ReplicationHealth { status: 1, mode: "off".to_owned() },
-            desired,
-            drift: totals,
-        }
-    }
-
-    fn scheduler_health(&self, now: Millis) -> SchedulerHealth {
-        let idle = now - self.dispatcher_seen.load(Ordering::Relaxed);
-        let stall = Millis::try_from(self.settings.scheduler_stall.as_millis()).unwrap_or(Millis::MAX);
-        let stalled = idle > stall;
-        let lines = self.lines(now);
-        let fleet = self.fleet();
-        let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let shown = |scope: &str| if scope.is_empty() { "fleet".to_owned() } else { scope.to_owned() };
-        SchedulerHealth {
-            status: u8::from(!stalled),
-            schedules: fleet.len() as u64,
-            paused: fleet.iter().filter(|glance| glance.paused).count() as u64,
-            running: lines.running,
-            queued: lines.queued,
-            waiting_for: lines.waiting_for,
-            overdue: lines.overdue,
-            missed: Miss::ALL.into_iter().map(|why| (why.as_str().to_owned(), self.metrics.missed(why))).collect(),
-            last_progress_sec: seconds(idle),
-            next_due_iso: fleet.next_due().map(iso),
-            brakes: brakes.iter().map(|brake| shown(&brake.scope)).collect(),
-            message: stalled.then(|| format!("the dispatcher has not come round for {:.0} s", seconds(idle))),
-        }
-    }
-
-    async fn db_health(&self) -> DbHealth {
-        let probe = self.store.audit_head().await;
-        DbHealth {
-            status: u8::from(probe.is_ok()),
-            engine: "sqlite".to_owned(),
-            message: probe.err().map(|error| error.to_string()),
-        }
-    }
-
-    fn desired_health(&self, totals: &DriftTotals, dismissed: bool) -> DesiredHealth {
-        let of = |sync: Sync| totals.sync.get(sync.as_str()).copied().unwrap_or(0);
-        let state = self.state();
-        let held = of(Sync::Held);
-        DesiredHealth {
-            status: u8::from(state.trouble.is_none() && state.problems.is_empty() && (held == 0 || dismissed)),
-            schedules: totals.sync.values().sum(),
-            synced: of(Sync::Synced),
-            invalid: state.problems.len() as u64,
-            held,
-            dismissed: if dismissed { held } else { 0 },
-            revision: state.revision.clone(),
-            commit: state.commit.clone(),
-            git: self.git_health(state.commit.clone()),
-            message: state.trouble.clone(),
-        }
-    }
-
     /// Whether the comparing has stalled: the directory cannot be read, git keeps it waiting, or
     /// three passes that were due have not come.
-    fn is_stale(&self, now: Millis) -> bool {
+    pub(super) fn is_stale(&self, now: Millis) -> bool {
         let interval = Millis::try_from(self.settings.health_interval.as_millis()).unwrap_or(Millis::MAX);
         let state = self.state();
         state.trouble.is_some() || state.compared.is_some_and(|at| now - at > interval.saturating_mul(3) + 10_000)
@@ -210,26 +130,6 @@ impl App {
             }
         }
         Ok(verifier.finish(Some(head)))
-    }
-
-    /// Audits, then has the program stop and start again.
-    pub async fn restart(&self, caller: &Caller) -> Result<(), AppError> {
-        if !self.settings.allow_restart {
-            let detail = "restarting by the API is switched off (COMMAND_CENTER_ALLOW_RESTART)".to_owned();
-            return Err(AppError::Forbidden(detail));
-        }
-        let delay = self.settings.restart_delay;
-        let detail = json!({"delay_sec": delay.as_secs_f64()});
-        let entry = draft(None, operation::RESTART_REQUESTED, caller, &new_action_id(), detail);
-        self.store.append(vec![entry], self.clock.now()).await?;
-        self.metrics.event(operation::RESTART_REQUESTED, "warning");
-        self.restarting.store(true, Ordering::Release);
-        let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            shutdown.cancel();
-        });
-        Ok(())
     }
 
     /// Remembers a refused request; `audit_refusals` writes them down, folded by minute.

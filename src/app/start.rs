@@ -80,6 +80,7 @@ impl App {
             started: now,
             ready: AtomicBool::new(false),
             dispatcher_seen: AtomicI64::new(now),
+            loops: super::loops::Loops::default(),
             timers_in_doubt: AtomicBool::new(false),
             #[cfg(test)]
             before_exchange: super::tests::Hook::default(),
@@ -304,15 +305,18 @@ impl App {
         if !(std::mem::take(&mut self.state().in_doubt) | changed | set_back) {
             return Ok(());
         }
-        let compared = self.compare_rows(set_back).await;
+        let is_behind = std::mem::take(&mut self.state().is_behind);
+        let compared = self.compare_rows(set_back, is_behind).await;
         // The store tells of it once; a look that failed is owed.
         self.state().in_doubt |= compared.is_err();
+        self.state().is_behind |= is_behind && compared.is_err();
         self.timers_in_doubt.fetch_or(set_back && compared.is_err(), Ordering::AcqRel);
         compared
     }
 
     /// Marks rows that are not as memory has them, and with `set_back` timers that stand wrong by the clock.
-    async fn compare_rows(&self, set_back: bool) -> Result<(), AppError> {
+    /// Where memory may be behind, it learns the rows that are as they were last applied.
+    async fn compare_rows(&self, set_back: bool, is_behind: bool) -> Result<(), AppError> {
         self.drop_orphaned_intents().await?;
         let mut rows = self.store.fleet();
         let mut foreign = Vec::new();
@@ -325,6 +329,10 @@ impl App {
                 match fleet.get(row.connector, &row.tenant) {
                     Some(glance) => {
                         seen.insert(glance.slot);
+                        if is_behind && row.actual == row.applied && glance.applied != row.applied {
+                            fleet.put(row.connector, &row.tenant, &loaded(&row));
+                            continue;
+                        }
                         let is_right = !set_back || timers.are_right(&row);
                         let same = is_right
                             && glance.row == row.row

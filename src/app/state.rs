@@ -19,6 +19,8 @@ pub(super) const BLAST_WINDOW_MS: Millis = 600_000;
 pub(super) struct State {
     /// Rows may have been changed by others, and could not be compared.
     pub in_doubt: bool,
+    /// A loop was ended in the middle of its work: what it stored, memory may not have learnt.
+    pub is_behind: bool,
     /// Files that cannot be used, by path.
     pub problems: BTreeMap<String, Problem>,
     /// Schedules whose file was gone in a complete scan, and since when.

@@ -4,6 +4,7 @@
 mod bulk;
 mod forecast;
 mod history;
+mod loops;
 mod records;
 mod runs;
 mod windows;
@@ -11,6 +12,7 @@ mod windows;
 pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
 pub use forecast::{FireView, ForecastAnswer, HourView, JumpView, LoadView, MinuteView, ScheduleForecast};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
+pub use loops::{LoopHealth, LoopState, LoopsHealth};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use runs::{RunAnswer, RunView, RunsPage};
 pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};
@@ -189,6 +191,8 @@ pub struct Health {
     pub db: DbHealth,
     pub replication: ReplicationHealth,
     pub desired: DesiredHealth,
+    #[serde(default = "LoopsHealth::unknown")]
+    pub loops: LoopsHealth,
     pub drift: DriftTotals,
 }
 

@@ -15,7 +15,6 @@ use clap::Args;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::settings_args::SettingsArgs;
 use super::{CliError, Exit, Global, out};
@@ -25,16 +24,22 @@ use crate::adapters::connectors::exec::Exec;
 use crate::adapters::connectors::http::Http;
 use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
-use crate::adapters::source::WatchGuard;
 use crate::adapters::store::SqliteStore;
-use crate::app::App;
+use crate::app::{App, DISPATCHER};
+use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
-use crate::tasks::{Dispatcher, GitKeeper, Janitor, Reconciler};
+use crate::tasks::{Dispatcher, GitKeeper, HintQueue, Janitor, Reconciler, Supervisor, Watchdog, Watcher};
 use crate::telemetry::{Metrics, init_logging};
 
 /// How long imports in flight may take to end by themselves.
 const RUN_GRACE: Duration = Duration::from_secs(10);
+
+/// How long the loops may take to end once they are told to.
+const LOOP_GRACE: Duration = Duration::from_secs(15);
+
+/// How often a task shows that tasks are carried out at all.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long tasks may take to notice the end of the runtime.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -105,9 +110,10 @@ pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> 
 /// The application and its loops.
 struct Running {
     app: Arc<App>,
-    loops: TaskTracker,
-    dispatcher: JoinHandle<()>,
-    _watch: Option<WatchGuard>,
+    loops: Arc<Supervisor>,
+    watchdog: JoinHandle<()>,
+    /// Ends the watchdog, after all that it watches.
+    watched: CancellationToken,
 }
 
 impl Running {
@@ -120,35 +126,57 @@ impl Running {
         let connectors = Connectors { acculynx, exec, http, noop: Arc::new(Noop) };
         let app = App::new(settings, clock, store, connectors, metrics);
         app.check_git().await?;
-        let reconciler = Reconciler::new(app.clone());
-        let watch = reconciler.watch();
+        let hints = Arc::new(HintQueue::default());
+        let watcher = Arc::new(Watcher::new(app.clone(), hints.clone()));
+        watcher.begin();
         app.bring_up().await?;
-        let loops = TaskTracker::new();
-        loops.spawn(reconciler.run());
-        loops.spawn(Janitor::new(app.clone()).run());
-        if app.settings.git.is_on() {
-            loops.spawn(GitKeeper::new(app.clone()).run());
-        }
-        let (dispatcher, runtime) = (Dispatcher::new(app.clone()), Handle::current());
-        let dispatcher = std::thread::Builder::new()
-            .name("dispatcher".to_owned())
-            .spawn(move || dispatcher.run(&runtime))
-            .context("cannot start the dispatcher's thread")?;
-        Ok(Running { app, loops, dispatcher, _watch: watch })
+        let loops = Arc::new(Supervisor::new(app.clone(), Handle::current()));
+        start_loops(&loops, &app, &hints, &watcher);
+        let watched = CancellationToken::new();
+        let (watchdog, stop) = (Watchdog::new(app.clone(), loops.clone()), watched.clone());
+        let watchdog = std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || watchdog.run(&stop))
+            .context("cannot start the watchdog's thread")?;
+        Ok(Running { app, loops, watchdog, watched })
     }
 
     /// Lets runs end, then the loops, then closes the store: nothing is claimed any more, and what
     /// ended is recorded.
     async fn stop(self) {
-        let Running { app, loops, dispatcher, .. } = self;
+        let Running { app, loops, watchdog, watched } = self;
         app.drain_runs(RUN_GRACE).await;
-        loops.close();
-        loops.wait().await;
-        // It naps for a second at most; a thread that panicked has nothing left to wait for.
-        let _ = tokio::task::spawn_blocking(move || dispatcher.join()).await;
+        let left = loops.stopped(LOOP_GRACE).await;
+        if !left.is_empty() {
+            tracing::warn!(component = "command-center", "did not end in time: {}", left.join(", "));
+        }
+        watched.cancel();
+        // It sleeps for a second at most; a thread that panicked has nothing left to wait for.
+        let _ = tokio::task::spawn_blocking(move || watchdog.join()).await;
         let closing = app.store.clone();
         let _ = tokio::task::spawn_blocking(move || closing.close()).await;
     }
+}
+
+/// Every loop there is, one line each: a name, whether the program can do without it, and its body, which
+/// is made anew for each start.
+fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watcher: &Arc<Watcher>) {
+    let (a, runtime, hints) = (app.clone(), Handle::current(), hints.clone());
+    loops.start_thread(DISPATCHER, Need::Needed, move |pulse| Dispatcher::new(a.clone()).run(&runtime, &pulse));
+    let a = app.clone();
+    loops.start("reconciler", Need::Needed, move |pulse| Reconciler::new(a.clone(), hints.clone()).run(pulse));
+    let w = watcher.clone();
+    loops.start("watcher", Need::Optional, move |pulse| w.clone().run(pulse));
+    let a = app.clone();
+    loops.start("janitor", Need::Needed, move |pulse| Janitor::new(a.clone()).run(pulse));
+    if app.settings.git.is_on() {
+        let a = app.clone();
+        loops.start("git-keeper", Need::Optional, move |pulse| GitKeeper::new(a.clone()).run(pulse));
+    }
+    loops.start("runtime", Need::Vital, |pulse| async move {
+        while pulse.sleep(TICK, "the next tick").await {}
+        Ok(())
+    });
 }
 
 /// Runs the server until it is told to stop or to restart.

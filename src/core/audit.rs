@@ -51,6 +51,7 @@ pub mod operation {
         ACCESS_REFUSED = "access.request.refused",
         DIRECTORY_ROLLED_BACK = "ops.directory.rolled_back",
         RESTART_REQUESTED = "ops.restart.requested",
+        LOOP_RESTARTED = "ops.loop.restarted",
     }
 
     /// The name an `operation=` filter means: the seeds' older names stand for today's.

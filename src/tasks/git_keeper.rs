@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::supervisor::Ended;
 use crate::adapters::source::GitError;
-use crate::app::App;
+use crate::app::{App, Pulse};
 
 pub struct GitKeeper {
     app: Arc<App>,
@@ -20,6 +21,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// How long the last commit may take when the program stops. What it leaves is committed at the next start.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
+
+/// How long all that is done in one go may take: git's programs have limits of their own, and some follow
+/// one another.
+const GIT_LIMIT: Duration = Duration::from_secs(600);
 
 /// One kind of work: when it is due, and how often it failed in a row.
 struct Duty {
@@ -51,12 +56,13 @@ impl GitKeeper {
         GitKeeper { app }
     }
 
-    pub async fn run(self) {
+    pub async fn run(self, pulse: Pulse) -> Ended {
         let settings = &self.app.settings.git;
         let now = Instant::now();
         let duty = |on: bool| Duty { due: on.then_some(now), failures: 0 };
         let (mut commit, mut push, mut pull) = (duty(settings.commit), duty(settings.push), duty(settings.pull));
         loop {
+            pulse.waits(GIT_LIMIT, "git");
             if commit.is_due() {
                 let made = self.app.commit_write_backs().await;
                 if matches!(made, Ok(true)) && settings.push {
@@ -65,9 +71,11 @@ impl GitKeeper {
                 commit.done(&made, None);
             }
             if push.is_due() {
+                pulse.goes_on();
                 push.done(&self.push().await, None);
             }
             if pull.is_due() {
+                pulse.goes_on();
                 let pulled = self.until_stopped(self.app.pull()).await;
                 if settings.push && pulled.as_ref().is_ok_and(|pulled| pulled.old_head != pulled.new_head) {
                     // A merge is a commit, too.
@@ -77,14 +85,15 @@ impl GitKeeper {
             }
             let next = [commit.due, push.due, pull.due].into_iter().flatten().min();
             let idle = Instant::now() + LONGEST_RETRY;
+            pulse.waits(LONGEST_RETRY, "changes to commit, and the next pull");
             tokio::select! {
-                () = self.app.shutdown.cancelled() => break,
+                () = pulse.stopped() => break,
                 () = self.app.commit_wanted() => {
                     tokio::time::sleep(GATHER).await;
                     // A pause after a failure is kept: a busy repository is not asked for every change.
                     commit.due.get_or_insert_with(Instant::now);
                 }
-                () = tokio::time::sleep_until(next.unwrap_or(idle).into()) => {}
+                () = tokio::time::sleep_until(next.unwrap_or(idle).min(idle).into()) => {}
             }
         }
         if settings.commit && self.app.commits_pending() > 0 {
@@ -93,6 +102,7 @@ impl GitKeeper {
                 tracing::warn!(component = "git", "the last changes are committed at the next start");
             }
         }
+        Ok(())
     }
 
     /// Pushes, unless the remote branch lacks nothing.

@@ -17,7 +17,7 @@ const MAX_NAMES: usize = 4096;
 const MAX_DEBOUNCES: u32 = 2;
 
 #[derive(Default)]
-pub(super) struct HintQueue {
+pub struct HintQueue {
     inner: Mutex<Inner>,
     filled: Notify,
 }
@@ -38,7 +38,7 @@ pub(super) enum Work {
 }
 
 impl HintQueue {
-    pub fn push(&self, hint: Hint, now: Instant) {
+    pub(super) fn push(&self, hint: Hint, now: Instant) {
         let mut inner = self.lock();
         match hint {
             Hint::Schedule(id) if !inner.everything => {
@@ -64,7 +64,7 @@ impl HintQueue {
     }
 
     /// Waits for a hint, then for the burst it belongs to.
-    pub async fn next(&self, debounce: Duration) -> Work {
+    pub(super) async fn next(&self, debounce: Duration) -> Work {
         loop {
             let due = self.due(debounce);
             match due {

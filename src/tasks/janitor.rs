@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::App;
+use super::supervisor::Ended;
+use crate::app::{App, Pulse};
 
 pub struct Janitor {
     app: Arc<App>,
@@ -13,6 +14,9 @@ pub struct Janitor {
     /// Rounds until it begins anew.
     rest: u32,
 }
+
+/// How long a round may take: a slow disk syncs many files.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// How long an edited file may stay in the page cache; its intent stands for it meanwhile.
 const ROUND: Duration = Duration::from_secs(2);
@@ -32,32 +36,38 @@ impl Janitor {
         Janitor { app, behind: None, rest: 0 }
     }
 
-    pub async fn run(mut self) {
+    pub async fn run(mut self, pulse: Pulse) -> Ended {
         loop {
-            let stopping = tokio::select! {
-                () = self.app.shutdown.cancelled() => true,
-                () = tokio::time::sleep(ROUND) => false,
-            };
+            let stopping = !pulse.sleep(ROUND, "the next round").await;
+            pulse.waits(LONGEST, "bringing edited files to disk");
             self.app.sync_files().await;
-            if let Err(error) = self.app.audit_refusals(stopping).await {
+            pulse.waits(LONGEST, "small chores");
+            let told = self.app.audit_refusals(stopping).await;
+            if let Err(error) = &told {
                 tracing::warn!(component = "access", %error, "could not write down refused requests");
             }
-            self.give_space_back().await;
-            self.forget_runs().await;
-            if let Err(error) = self.app.prune_webhooks().await {
+            self.give_space_back(&pulse).await;
+            self.forget_runs(&pulse).await;
+            let pruned = self.app.prune_webhooks().await;
+            if let Err(error) = &pruned {
                 tracing::warn!(component = "webhooks", %error, "could not forget old events");
             }
+            match told.and(pruned) {
+                Ok(()) => pulse.is_well(),
+                Err(error) => pulse.failed(&error),
+            }
             if stopping {
-                return;
+                return Ok(());
             }
         }
     }
 
     /// Walks the schedules and forgets runs beyond what is kept; rests after each walk.
-    async fn forget_runs(&mut self) {
+    async fn forget_runs(&mut self, pulse: &Pulse) {
         self.rest = self.rest.saturating_sub(1);
         for _ in 0..STEPS {
-            if self.rest > 0 || self.app.shutdown.is_cancelled() {
+            pulse.goes_on();
+            if self.rest > 0 || pulse.is_stopping() {
                 return;
             }
             match self.app.prune_runs(self.behind.take()).await {
@@ -78,10 +88,11 @@ impl Janitor {
     }
 
     /// Removes what was deleted, bit by bit: claims and pages go in between.
-    async fn give_space_back(&self) {
+    async fn give_space_back(&self, pulse: &Pulse) {
         for _ in 0..STEPS {
+            pulse.goes_on();
             match self.app.purge_records().await {
-                Ok(true) if !self.app.shutdown.is_cancelled() => tokio::time::sleep(BREATH).await,
+                Ok(true) if !pulse.is_stopping() => tokio::time::sleep(BREATH).await,
                 Ok(_) => return,
                 Err(error) => {
                     tracing::warn!(component = "store", %error, "could not remove deleted records; trying again");

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::hints::{HintQueue, Work};
-use crate::adapters::source::{WatchGuard, watch};
-use crate::app::{App, SECOND_SCAN};
+use super::supervisor::Ended;
+use crate::app::{App, Pulse, SECOND_SCAN};
 
 pub struct Reconciler {
     app: Arc<App>,
     hints: Arc<HintQueue>,
 }
+
+/// How long listing the files may take: nothing shows progress until it is done. A large fleet on a slow
+/// disk is given a multiple of what its last pass took.
+const LISTING: Duration = Duration::from_secs(60);
+const LISTINGS: u32 = 4;
 
 /// How soon to look again when git or the directory keeps a pass waiting.
 const RETRY: Duration = Duration::from_millis(100);
@@ -26,51 +31,40 @@ enum Wake {
 }
 
 impl Reconciler {
-    pub fn new(app: Arc<App>) -> Self {
-        Reconciler { app, hints: Arc::new(HintQueue::default()) }
+    pub fn new(app: Arc<App>, hints: Arc<HintQueue>) -> Self {
+        Reconciler { app, hints }
     }
 
-    /// Starts to watch; hints queue up until `run` takes them. Call it before the first pass, so
-    /// that nothing saved between the two is missed.
-    pub fn watch(&self) -> Option<WatchGuard> {
-        let hints = self.hints.clone();
-        let settings = &self.app.settings;
-        let guard = watch(&settings.desired_dir, settings.poll_interval, move |hint| hints.push(hint, Instant::now()));
-        match guard {
-            Ok(guard) => Some(guard),
-            Err(error) => {
-                tracing::error!(component = "reconciler", %error,
-                    "cannot watch the desired directory; edits take effect with the next full reconcile");
-                None
-            }
-        }
-    }
-
-    pub async fn run(self) {
+    pub async fn run(self, pulse: Pulse) -> Ended {
         // A moment, not a delay: edits that keep coming must not put the pass off for ever.
         let mut next_pass = Instant::now() + self.app.settings.health_interval;
+        let mut longest = Duration::ZERO;
         loop {
+            pulse.waits(next_pass.saturating_duration_since(Instant::now()), "edits and the next full pass");
             let wake = tokio::select! {
                 biased;
-                () = self.app.shutdown.cancelled() => Wake::Stop,
+                () = pulse.stopped() => Wake::Stop,
                 () = tokio::time::sleep_until(next_pass.into()) => Wake::Pass,
                 () = self.app.pass_wanted.notified() => Wake::Pass,
                 work = self.hints.next(self.app.settings.debounce) => Wake::Hinted(work),
             };
+            pulse.waits(LISTING.max(longest * LISTINGS), "reconciling");
+            let begun = Instant::now();
             next_pass = match wake {
-                Wake::Stop => return,
-                Wake::Pass | Wake::Hinted(Work::Everything) => self.pass().await,
+                Wake::Stop => return Ok(()),
+                Wake::Pass | Wake::Hinted(Work::Everything) => self.pass(&pulse).await,
                 Wake::Hinted(Work::Schedules(ids)) => match self.app.reconcile_hinted(ids).await {
                     Ok(false) => next_pass,
-                    Ok(true) => self.pass().await,
-                    Err(error) => self.failed(&error),
+                    Ok(true) => self.pass(&pulse).await,
+                    Err(error) => self.failed(&error, &pulse),
                 },
             };
+            longest = longest.max(begun.elapsed());
         }
     }
 
     /// One full pass; returns when the next is due.
-    async fn pass(&self) -> Instant {
+    async fn pass(&self, pulse: &Pulse) -> Instant {
         let delay = match self.app.full_pass(None).await {
             Ok(report) if report.waiting.is_some() => RETRY,
             Ok(_) if self.app.awaits_second_scan() => SECOND_SCAN,
@@ -87,13 +81,15 @@ impl Reconciler {
                 }
                 self.app.settings.health_interval
             }
-            Err(error) => return self.failed(&error),
+            Err(error) => return self.failed(&error, pulse),
         };
+        pulse.is_well();
         Instant::now() + delay
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> Instant {
+    fn failed(&self, error: &dyn std::fmt::Display, pulse: &Pulse) -> Instant {
         self.app.metrics.error();
+        pulse.failed(error);
         tracing::error!(component = "reconciler", %error, "could not reconcile; trying again");
         Instant::now() + BACKOFF.min(self.app.settings.health_interval)
     }

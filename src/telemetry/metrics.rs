@@ -1,6 +1,9 @@
 //! Counters, gauges and histograms under the names that contract part 8 freezes.
 //! A registry of its own, handed around; all families stand at zero on a fresh start.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
@@ -46,6 +49,7 @@ pub struct Metrics {
     slots_skipped: IntCounterVec,
     imports_short: IntCounterVec,
     persisted: IntCounterVec,
+    loop_restarts: IntCounterVec,
     webhook_events: IntCounterVec,
     analytics_queries: IntCounter,
     request_duration: HistogramVec,
@@ -107,6 +111,11 @@ impl Metrics {
                 "command_center_persistence_operations_total",
                 "Durable commits",
                 &["operation"],
+            )?,
+            loop_restarts: make.counters(
+                "command_center_loop_restarts_total",
+                "Loops that stalled or ended and were started anew",
+                &["loop"],
             )?,
             webhook_events: make.counters(
                 "command_center_webhook_events_total",
@@ -180,6 +189,7 @@ impl Metrics {
             self.waiting.get_metric_with_label_values(&[what])?;
         }
         self.persisted.get_metric_with_label_values(&["apply"])?;
+        self.loop_restarts.get_metric_with_label_values(&["dispatcher"])?;
         for outcome in ["accepted", "duplicate", "ignored", "refused", "failed"] {
             self.webhook_events.get_metric_with_label_values(&["acculynx", outcome])?;
         }
@@ -292,6 +302,10 @@ impl Metrics {
     /// A durable commit of a kind (`apply`, `claim`, `complete`, …).
     pub fn persisted(&self, operation: &str) {
         self.persisted.with_label_values(&[operation]).inc();
+    }
+
+    pub fn loop_restarted(&self, name: &str) {
+        self.loop_restarts.with_label_values(&[name]).inc();
     }
 
     pub fn analytics_query(&self) {
@@ -410,77 +424,5 @@ impl Maker {
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> Result<HistogramVec> {
         self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), labels)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The value of the line that starts with `series`.
-    fn value(text: &str, series: &str) -> Option<f64> {
-        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
-    }
-
-    #[test]
-    fn every_frozen_name_stands_at_zero_on_a_fresh_start() {
-        let text = Metrics::new(1000).unwrap().render();
-        for series in [
-            "aetherlink_acculynx_scheduled_imports_total{tenant=\"other\"}",
-            "aetherlink_local_actions_total{action=\"pause\",tenant=\"other\"}",
-            "command_center_health",
-            "command_center_uptime_seconds",
-            "command_center_events_total{event_type=\"scheduler.schedule.created\",severity=\"info\"}",
-            "command_center_api_requests_total{endpoint=\"/ops/health\",method=\"GET\",status=\"200\"}",
-            "errors_total",
-            "command_center_api_request_duration_seconds_count{endpoint=\"/ops/health\",method=\"GET\"}",
-            "command_center_fire_lateness_seconds_count",
-            "command_center_import_duration_seconds_count{connector=\"acculynx\"}",
-            "command_center_reconcile_duration_seconds_count",
-            "command_center_convergence_seconds_count",
-            "command_center_persistence_operations_total{operation=\"apply\"}",
-            "command_center_scheduler_runs_total{connector=\"acculynx\",outcome=\"ok\"}",
-            "command_center_analytics_queries_total",
-            "command_center_replication_entries_total",
-            "command_center_deliveries_total{status=\"failed\"}",
-            "command_center_disk_free_bytes",
-            "command_center_database_bytes",
-            "command_center_database_wal_bytes",
-        ] {
-            assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
-        }
-        let nonzero = text.lines().find(|line| !line.starts_with('#') && !line.ends_with(" 0"));
-        assert_eq!(nonzero, None);
-    }
-
-    #[test]
-    fn tenants_beyond_the_limit_share_one_label() {
-        let metrics = Metrics::new(2).unwrap();
-        for tenant in ["a", "b", "c", "d", "a"] {
-            metrics.scheduled_import(tenant);
-        }
-        metrics.local_action("b", "pause");
-        metrics.local_action("d", "pause");
-        let text = metrics.render();
-        let imports =
-            |tenant: &str| value(&text, &format!("aetherlink_acculynx_scheduled_imports_total{{tenant=\"{tenant}\"}}"));
-        assert_eq!((imports("a"), imports("b"), imports("other")), (Some(2.0), Some(1.0), Some(2.0)));
-        assert_eq!((imports("c"), imports("d")), (None, None));
-        let paused = |tenant: &str| {
-            value(&text, &format!("aetherlink_local_actions_total{{action=\"pause\",tenant=\"{tenant}\"}}"))
-        };
-        assert_eq!((paused("b"), paused("other"), paused("d")), (Some(1.0), Some(1.0), None));
-    }
-
-    #[test]
-    fn odd_labels_are_counted_and_cost_no_series_of_their_own() {
-        let metrics = Metrics::new(0).unwrap();
-        metrics.scheduled_import("a\"\n\\");
-        metrics.api_request("BREW", "/ops/ping", 405, 0.001);
-        metrics.api_request("CHURN", "/ops/ping", 405, f64::NAN);
-        let text = metrics.render();
-        let series = "command_center_api_requests_total{endpoint=\"/ops/ping\",method=\"other\",status=\"405\"}";
-        assert_eq!(value(&text, series), Some(2.0));
-        assert_eq!(value(&text, "aetherlink_acculynx_scheduled_imports_total{tenant=\"other\"}"), Some(1.0));
     }
 }

@@ -53,6 +53,11 @@ impl WatchGuard {
     pub fn mode(&self) -> WatchMode {
         if self.polling.load(Ordering::Relaxed) { WatchMode::Polling } else { WatchMode::Events }
     }
+
+    /// Whether its thread still lives, which holds the other half.
+    pub fn is_watching(&self) -> bool {
+        Arc::strong_count(&self.polling) > 1
+    }
 }
 
 impl Drop for WatchGuard {

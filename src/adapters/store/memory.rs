@@ -9,6 +9,7 @@ mod past;
 mod records;
 mod runs;
 mod tables;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;

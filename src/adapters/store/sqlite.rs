@@ -2,6 +2,8 @@
 //! moves the write-ahead log into the database while nobody waits for it.
 
 mod checkpoint;
+mod copy;
+mod errors;
 mod git;
 mod history;
 mod holds;
@@ -12,6 +14,7 @@ mod past;
 mod read;
 mod records;
 mod runs;
+mod upkeep;
 mod write;
 mod writer;
 
@@ -28,7 +31,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::*;
+pub use copy::{CopyFacts, Frozen, verify_copy};
+use errors::{failed, is_damage, open_error, open_failed};
 use lock::StoreLock;
+use upkeep::Suspicion;
 use writer::{Lane, Writer};
 
 const MIGRATIONS: [M<'static>; 11] = [
@@ -58,6 +64,8 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
     lock: Mutex<Option<StoreLock>>,
+    suspicion: Arc<Suspicion>,
+    was_closed_in_order: bool,
 }
 
 /// Read connections, lent out one at a time.
@@ -65,6 +73,7 @@ struct Readers {
     path: PathBuf,
     /// `None` once the store is closed.
     idle: Mutex<Option<Vec<Connection>>>,
+    suspicion: Arc<Suspicion>,
 }
 
 impl SqliteStore {
@@ -91,12 +100,17 @@ impl SqliteStore {
     }
 
     fn open_with(path: &Path, lock: Option<StoreLock>) -> StoreResult<SqliteStore> {
-        let mut connection = Connection::open(path).map_err(|e| open_error(path, &e))?;
-        configure(&connection).map_err(|e| open_error(path, &e))?;
+        // Closing in order moves the log into the database and takes it away.
+        let was_closed_in_order = !with_suffix(path, "-wal").exists();
+        let mut connection = Connection::open(path).map_err(|e| open_failed(path, &e))?;
+        configure(&connection).map_err(|e| open_failed(path, &e))?;
         migrate(&mut connection, path)?;
-        let writer = Writer::start(connection, path)?;
-        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Some(Vec::new())) });
-        Ok(SqliteStore { path: path.to_owned(), writer, readers, lock: Mutex::new(lock) })
+        let suspicion = Arc::<Suspicion>::default();
+        let writer = Writer::start(connection, path, suspicion.clone())?;
+        let idle = Mutex::new(Some(Vec::new()));
+        let readers = Arc::new(Readers { path: path.to_owned(), idle, suspicion: suspicion.clone() });
+        let (path, lock) = (path.to_owned(), Mutex::new(lock));
+        Ok(SqliteStore { path, writer, readers, lock, suspicion, was_closed_in_order })
     }
 
     fn read<T>(
@@ -158,9 +172,9 @@ impl Readers {
         let idle = self.lock().as_mut().ok_or(StoreError::Stopped)?.pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => open_reader(&self.path).map_err(|e| failed("open a reader", &e))?,
+            None => open_reader(&self.path).map_err(|e| self.suspicion.note(failed("open a reader", &e)))?,
         };
-        let result = query(&connection).map_err(|e| failed(operation, &e));
+        let result = query(&connection).map_err(|e| self.suspicion.note(failed(operation, &e)));
         if let Some(idle) = self.lock().as_mut().filter(|idle| idle.len() < IDLE_READERS) {
             idle.push(connection);
         }
@@ -197,29 +211,21 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 fn migrate(connection: &mut Connection, path: &Path) -> StoreResult<()> {
     let found: i64 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|e| open_error(path, &e))?;
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|e| open_failed(path, &e))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(StoreError::Newer { path: path.display().to_string(), found, known });
     }
-    Migrations::from_slice(&MIGRATIONS).to_latest(connection).map_err(|e| open_error(path, &e))
+    Migrations::from_slice(&MIGRATIONS).to_latest(connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => open_failed(path, &err),
+        error => open_error(path, &error),
+    })
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Open { path: path.display().to_string(), reason: reason.to_string() }
-}
-
-fn failed(operation: &'static str, error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
-        _ => StoreError::Failed { operation, reason: error.to_string() },
-    }
 }
 
 impl Store for SqliteStore {

@@ -59,6 +59,7 @@ pub struct Tables {
     pub commits: BTreeMap<i64, CommitDue>,
     pub defaults: BTreeMap<String, Vec<u8>>,
     pub events: Events,
+    pub facts: BTreeMap<&'static str, String>,
     last_row: i64,
     last_intent: i64,
 }

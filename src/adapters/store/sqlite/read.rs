@@ -269,6 +269,18 @@ pub(super) fn audit_head(connection: &Connection) -> Result<Head> {
     Ok(head.unwrap_or_default())
 }
 
+/// Where the chain goes on: after the last entry that was ever written down. Should the log end
+/// before it, the gap stays to be seen.
+pub(super) fn chain_end(connection: &Connection) -> rusqlite::Result<Head> {
+    let recorded = audit_head(connection)?;
+    let last = connection
+        .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
+            Ok(Head { seq: row.get(0)?, hash: Digest(row.get(1)?) })
+        })
+        .optional()?;
+    Ok(last.filter(|last| last.seq > recorded.seq).unwrap_or(recorded))
+}
+
 pub(super) fn bookmark(connection: &Connection, id: &ScheduleId, resource: &Resource) -> Result<Option<Value>> {
     let text: Option<String> = connection
         .prepare_cached("SELECT bookmark FROM bookmarks WHERE connector = ?1 AND tenant = ?2 AND resource = ?3")?

@@ -11,9 +11,9 @@ use rusqlite::{Connection, OptionalExtension as _, Params, ToSql};
 use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Log};
-use super::{StoreError, StoreFuture, StoreResult, failed, open_error};
+use super::{StoreError, StoreFuture, StoreResult, Suspicion, failed, open_error, open_failed};
 use crate::core::audit::{Draft, Head};
-use crate::core::model::{Digest, Millis};
+use crate::core::model::Millis;
 use crate::core::timing::iso;
 
 /// Who goes first when several wait: a claim decides lateness, a mutation has a person waiting.
@@ -47,6 +47,7 @@ struct Shared {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    suspicion: Arc<Suspicion>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -152,10 +153,10 @@ impl Work<'_> {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, path: &Path) -> StoreResult<Writer> {
-        let term = next_term(&connection).map_err(|e| open_error(path, &e))?;
-        let head = read_head(&connection).map_err(|e| open_error(path, &e))?;
-        let keys = read_keys(&connection).map_err(|e| open_error(path, &e))?;
+    pub(super) fn start(connection: Connection, path: &Path, suspicion: Arc<Suspicion>) -> StoreResult<Writer> {
+        let term = next_term(&connection).map_err(|e| open_failed(path, &e))?;
+        let head = super::read::chain_end(&connection).map_err(|e| open_failed(path, &e))?;
+        let keys = read_keys(&connection).map_err(|e| open_failed(path, &e))?;
         let shared = Arc::new(Shared::default());
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|e| open_error(path, &e))
@@ -164,7 +165,7 @@ impl Writer {
         let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term, keys)))?;
         let (queue, database) = (shared.clone(), path.to_owned());
         let checkpointer = spawn("store-checkpointer", Box::new(move || run_checkpoints(&queue, &database)))?;
-        Ok(Writer { shared, threads: Mutex::new(vec![writer, checkpointer]) })
+        Ok(Writer { shared, suspicion, threads: Mutex::new(vec![writer, checkpointer]) })
     }
 
     /// Hands in a job. Resolves once it is durable, or says why it is not.
@@ -175,11 +176,13 @@ impl Writer {
         body: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<'static, T> {
         let (sender, receiver) = oneshot::channel();
+        let suspicion = self.suspicion.clone();
         let job: Job = Box::new(move |work| {
             let result = work.and_then(|work| in_savepoint(work, body).map_err(|e| failed(operation, &e)));
             Box::new(move |committed| {
+                let result = result.and_then(|value| committed.map(|()| value)).map_err(|e| suspicion.note(e));
                 // Nobody waiting any more is no error: the work is done or undone all the same.
-                let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
+                let _ = sender.send(result);
             })
         });
         {
@@ -344,18 +347,6 @@ fn read_keys(connection: &Connection) -> rusqlite::Result<Keys> {
         [],
         |row| Ok(Keys { intent: row.get(0)?, run: row.get(1)?, schedule: row.get(2)? }),
     )
-}
-
-/// Where the chain goes on: after the last entry that was ever written down. Should the log end
-/// before it, the gap stays to be seen.
-fn read_head(connection: &Connection) -> rusqlite::Result<Head> {
-    let recorded = super::read::audit_head(connection)?;
-    let last = connection
-        .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
-            Ok(Head { seq: row.get(0)?, hash: Digest(row.get(1)?) })
-        })
-        .optional()?;
-    Ok(last.filter(|last| last.seq > recorded.seq).unwrap_or(recorded))
 }
 
 fn run_checkpoints(shared: &Shared, database: &Path) {

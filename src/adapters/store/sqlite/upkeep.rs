@@ -1,0 +1,93 @@
+//! The store's own upkeep: readings to copy from, checks, facts.
+
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use rusqlite::OptionalExtension as _;
+
+use super::{Lane, SqliteStore, copy};
+use crate::adapters::store::{Depth, Frozen, Soundness, StoreError, StoreFuture, Upkeep};
+use crate::core::audit::Draft;
+use crate::core::model::Millis;
+
+/// A database up to this size is looked at whenever it is opened: it takes some tens of milliseconds.
+const SMALL_BYTES: u64 = 32 << 20;
+
+/// What readings and writings came across, kept until somebody asks.
+#[derive(Default)]
+pub(super) struct Suspicion(Mutex<Option<String>>);
+
+impl Suspicion {
+    /// Keeps the first; the error goes on to whoever asked.
+    pub(super) fn note(&self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Corrupt { .. }) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }
+        error
+    }
+
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Upkeep for SqliteStore {
+    fn freeze(&self, now: Millis) -> StoreFuture<'_, Frozen> {
+        let path = self.path.clone();
+        self.writer.submit(Lane::Mutation, "begin a reading to copy from", move |_| Frozen::begin(&path, now))
+    }
+
+    fn check(&self, depth: Depth) -> StoreFuture<'_, Soundness> {
+        // On a connection of its own: what others have in memory says nothing of the disk, and a check
+        // would displace it.
+        let path = self.path.clone();
+        async move {
+            let looked = tokio::task::spawn_blocking(move || {
+                let connection = super::open_reader(&path)?;
+                copy::check(&connection, depth)
+            });
+            match looked.await {
+                Ok(Ok(found)) => Ok(found),
+                Ok(Err(error)) => Err(super::failed("check the database", &error)),
+                Err(_) => Err(StoreError::Stopped),
+            }
+        }
+        .boxed()
+    }
+
+    fn wants_check(&self) -> bool {
+        let small = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= SMALL_BYTES);
+        small || !self.was_closed_in_order
+    }
+
+    fn suspicion(&self) -> Option<String> {
+        self.suspicion.take()
+    }
+
+    fn fact(&self, name: &'static str) -> StoreFuture<'_, Option<String>> {
+        self.answer_now("read a fact", move |connection| {
+            connection
+                .prepare_cached("SELECT value FROM facts WHERE name = ?1")?
+                .query_row([name], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    fn put_fact(
+        &self,
+        name: &'static str,
+        value: Option<String>,
+        drafts: Vec<Draft>,
+        now: Millis,
+    ) -> StoreFuture<'_, Vec<i64>> {
+        self.writer.submit(Lane::Mutation, "write down a fact", move |work| {
+            match value {
+                Some(value) => {
+                    work.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)", (name, value))?
+                }
+                None => work.execute("DELETE FROM facts WHERE name = ?1", [name])?,
+            };
+            work.append(drafts, now)
+        })
+    }
+}

@@ -57,7 +57,7 @@ impl Promises {
 
 impl App {
     /// An edit that was answered, or was about to be, reaches its file now if nobody has changed the
-    /// file since. An empty file is what a power cut leaves of one that was being created.
+    /// file since. What a power cut leaves of a file that was being written is nobody's change.
     /// Returns whether there was any.
     pub(super) async fn replay_intents(&self) -> Result<bool, AppError> {
         let intents = self.store.intents().await?;
@@ -168,15 +168,16 @@ fn keep(source: &dyn Files, promise: &Promise) -> bool {
     if promise.is_outlived {
         return true;
     }
-    let there = match source.read(&promise.id) {
-        Ok(found) => found.map(|(_, content)| Digest::of(&content)),
+    let found = match source.read(&promise.id) {
+        Ok(found) => found.map(|(_, content)| content),
         Err(error) => {
             tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", promise.id);
             return false;
         }
     };
-    let empty = Digest::of(b"");
-    if !promise.versions.contains(&there) && there != Some(empty) {
+    let there = found.as_deref().map(Digest::of);
+    let is_cut_off = found.is_some_and(|found| is_remnant(&found, promise.content.as_deref()));
+    if !promise.versions.contains(&there) && !is_cut_off {
         return true;
     }
     match source.swap(&promise.id, there.as_ref(), promise.content.as_deref()) {
@@ -185,5 +186,25 @@ fn keep(source: &dyn Files, promise: &Promise) -> bool {
             tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", promise.id);
             false
         }
+    }
+}
+
+/// Whether a power cut left this of a file that was being written: nothing, its beginning, or blocks that
+/// were never filled. No YAML has a zero byte in it, so that is nobody's later edit.
+fn is_remnant(found: &[u8], written: Option<&[u8]>) -> bool {
+    found.is_empty() || found.contains(&0) || written.is_some_and(|written| written.starts_with(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_remnant;
+
+    #[test]
+    fn what_a_power_cut_leaves_is_told_from_what_somebody_saved() {
+        let written = b"interval_sec: 60\nlabels: { a: b }\n";
+        let is_left = |found: &[u8]| is_remnant(found, Some(written));
+        assert!(is_left(b"") && is_left(b"interval_sec: 6") && is_left(&[0; 35]) && is_left(b"interval_sec: 60\n\0\0"));
+        assert!(!is_left(b"interval_sec: 61\n") && !is_left(b"# mine\n"));
+        assert!(is_remnant(b"", None) && !is_remnant(b"interval_sec: 60\n", None));
     }
 }

@@ -92,6 +92,11 @@ impl Server {
         Server::start(Options { sandbox: true, ..options }).await
     }
 
+    /// For the next start.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.options.env.push((name.into(), value.into()));
+    }
+
     /// The home alone, nothing running in it.
     pub fn prepare(options: Options) -> Server {
         let home = tempfile::Builder::new().prefix("cc-test-").tempdir().expect("a temporary directory");

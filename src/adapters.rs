@@ -10,4 +10,6 @@ pub mod store;
 
 pub mod connectors;
 
+pub mod replica;
+
 pub mod secrets;

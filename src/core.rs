@@ -17,6 +17,8 @@ pub mod timing;
 
 pub mod audit;
 
+pub mod replica;
+
 pub mod plan;
 
 pub mod presets;

@@ -31,7 +31,7 @@ pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked, VolumeNote};
-pub use sqlite::{CopyFacts, Frozen, SqliteStore, verify_copy};
+pub use sqlite::{Capture, CopyFacts, Frozen, SqliteStore, Taken, verify_copy};
 pub use upkeep::{Copied, Depth, Pace, Progress, Soundness, Upkeep};
 
 use crate::adapters::connectors::Page;

@@ -1,6 +1,7 @@
 //! SQLite: one writer thread that groups commits, a pool of readers beside it, and a thread that
 //! moves the write-ahead log into the database while nobody waits for it.
 
+mod capture;
 mod checkpoint;
 mod copy;
 mod errors;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::*;
+pub use capture::{Capture, Taken};
 pub use copy::{CopyFacts, Frozen, verify_copy};
 use errors::{failed, is_damage, open_error, open_failed};
 use lock::StoreLock;

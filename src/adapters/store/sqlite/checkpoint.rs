@@ -28,6 +28,8 @@ thread_local! {
     /// Pages in the log after this thread's last commit. SQLite's hook is a plain function that runs
     /// on the committing thread; it has nowhere else to leave its number.
     static LOG_PAGES: Cell<u32> = const { Cell::new(0) };
+    /// Whether a commit has written since somebody last asked; one that changes nothing does not.
+    static HAS_WRITTEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the writer and the checkpointer tell each other.
@@ -43,6 +45,7 @@ impl Log {
     pub(super) fn watch(connection: &Connection) {
         connection.wal_hook(Some(|_, pages| {
             LOG_PAGES.set(u32::try_from(pages).unwrap_or(0));
+            HAS_WRITTEN.set(true);
             Ok(())
         }));
     }
@@ -65,6 +68,11 @@ impl Log {
         copy(connection, if restart { "PRAGMA wal_checkpoint(RESTART)" } else { "PRAGMA wal_checkpoint(PASSIVE)" });
         self.almost_copied.store(true, Ordering::Relaxed);
     }
+}
+
+/// Pages in the log after this thread's last commit, where there was one since this was last asked.
+pub(super) fn log_grown() -> Option<u32> {
+    HAS_WRITTEN.take().then(|| LOG_PAGES.get())
 }
 
 /// A connection that only ever copies.

@@ -58,6 +58,10 @@ impl Frozen {
             .map_err(|error| failed("read the database", &error))
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Where the database lies that is read.
     pub fn path(&self) -> &Path {
         &self.path

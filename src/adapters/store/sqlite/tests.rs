@@ -1,5 +1,6 @@
 //! SQLite through the suite of all stores, and what is particular to it.
 
+mod capturing;
 mod copying;
 mod history;
 mod opening;

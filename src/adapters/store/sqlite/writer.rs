@@ -3,17 +3,19 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OptionalExtension as _, Params, ToSql};
 use tokio::sync::oneshot;
 
+use super::capture::Capture;
 use super::checkpoint::{self, Log};
 use super::{StoreError, StoreFuture, StoreResult, Suspicion, failed, open_error, open_failed};
 use crate::core::audit::{Draft, Head};
 use crate::core::model::Millis;
+use crate::core::replica::Point;
 use crate::core::timing::iso;
 
 /// Who goes first when several wait: a claim decides lateness, a mutation has a person waiting.
@@ -43,6 +45,8 @@ struct Shared {
     filled: Condvar,
     stopped: Condvar,
     log: Log,
+    /// What commits change is wanted elsewhere too.
+    capture: OnceLock<Arc<Capture>>,
 }
 
 pub(super) struct Writer {
@@ -55,6 +59,8 @@ pub(super) struct Writer {
 pub(super) struct Work<'a> {
     connection: &'a Connection,
     head: Head,
+    /// When the last entry was appended, where that was in this transaction.
+    at: Millis,
     pub(super) term: i64,
     keys: Keys,
     /// Another process has written since somebody last asked; whoever asks takes it down.
@@ -131,6 +137,7 @@ impl Work<'_> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?;
         let now_iso = iso(now);
+        self.at = now;
         for draft in drafts {
             let entry = self.head.append(draft, now, &now_iso);
             insert.execute((
@@ -195,6 +202,11 @@ impl Writer {
         async move { receiver.await.unwrap_or(Err(StoreError::Stopped)) }.boxed()
     }
 
+    /// From now on what commits change is kept for whoever takes it from there.
+    pub(super) fn capture(&self, path: &Path) -> Arc<Capture> {
+        self.shared.capture.get_or_init(|| Arc::new(Capture::new(path))).clone()
+    }
+
     pub(super) fn stop(&self) {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
         self.shared.filled.notify_all();
@@ -257,18 +269,26 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
     while !group.is_empty() || next_group(shared, &mut group) {
         let mut answers = Vec::with_capacity(group.len());
         let now = data_version(connection);
-        foreign |= now.is_none() || now != version;
+        let others_wrote = now.is_none() || now != version;
+        foreign |= others_wrote;
         version = now;
-        let mut work = Work { connection, head, term, keys, foreign_writes: foreign, lost: None };
+        if let Some(capture) = shared.capture.get().filter(|_| others_wrote) {
+            capture.note_others();
+        }
+        let mut work = Work { connection, head, at: 0, term, keys, foreign_writes: foreign, lost: None };
         let committed = commit_group(&mut work, &mut group, &mut answers);
         // Gaps are harmless, so that even a failed group's keys are not given again.
         keys = work.keys;
+        let at = work.at;
         if committed.is_ok() {
             head = work.head;
             foreign = work.foreign_writes;
         }
         for answer in answers {
             answer(committed.clone());
+        }
+        if let (Some(capture), Some(pages)) = (shared.capture.get(), checkpoint::log_grown()) {
+            capture.after_commit(pages, Point { head, at }, || data_version(connection) == version);
         }
         shared.log.after_group(connection);
     }

@@ -23,5 +23,6 @@ fn main() {
     support::fire::measure(&mut table);
     support::runs::measure(&mut table);
     support::api::measure(&mut table);
+    support::audit::measure(&mut table);
     table.print();
 }

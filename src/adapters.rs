@@ -4,6 +4,8 @@ pub mod clock;
 
 pub mod memory;
 
+pub mod notary;
+
 pub mod source;
 
 pub mod store;

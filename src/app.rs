@@ -18,6 +18,7 @@ mod diff;
 mod drift;
 mod forecast;
 mod git;
+mod growth;
 mod health;
 mod history;
 mod holds;
@@ -29,6 +30,7 @@ mod origins;
 mod pass;
 mod past;
 mod promises;
+mod proof;
 mod reading;
 mod reconcile;
 mod records;
@@ -58,11 +60,13 @@ pub use diff::offline_diff;
 pub use error::{AppError, PlanMoved, Refused, Stale};
 pub use forecast::ForecastQuery;
 pub use git::Pulled;
+pub use growth::Past;
 pub use health::DISPATCHER;
 pub use history::HistoryQuery;
 pub use loops::{Beats, Pulse, Words};
 pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
+pub use proof::{Presented, ProofError};
 pub use records::RecordsWanted;
 pub use rollback::{DirectoryRollback, Rollback};
 pub use runs::{Backfill, RunNow};
@@ -113,6 +117,8 @@ pub struct App {
     wishes: runs::Wishes,
     brakes: Mutex<Vec<Brake>>,
     promises: promises::Promises,
+    /// What vouches for the audit log.
+    proof: proof::Proof,
     /// Rung to have the next full pass early.
     pub pass_wanted: Notify,
     started: Millis,

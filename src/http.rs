@@ -37,6 +37,7 @@ mod records;
 mod runs;
 
 mod ops;
+mod proof;
 
 mod brake;
 
@@ -92,6 +93,7 @@ fn routes() -> Vec<Route> {
     all.extend(runs::routes());
     all.extend(records::routes());
     all.extend(ops::routes());
+    all.extend(proof::routes());
     all.extend(brake::routes());
     all.extend(git::routes());
     all.extend(holds::routes());

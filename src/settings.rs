@@ -4,6 +4,7 @@ mod git;
 mod keys;
 mod limits;
 mod load;
+mod proof;
 pub(crate) mod values;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::telemetry::{LogFormat, LogLevel};
 pub use git::GitSettings;
 pub use keys::{KEYS, Key};
 pub use load::{BadSetting, BadSettings, Inputs, Loaded, Origin, Shown, load};
+pub use proof::ProofSettings;
 
 /// How the settings of one server stand. Contract part 7 names the variables.
 #[derive(Clone, Debug)]
@@ -66,6 +68,8 @@ pub struct Settings {
     pub acculynx: ConnectorDefaults,
     /// Where replication would go; it may hold credentials.
     pub replication_url: Option<Secret>,
+    /// How the audit log is vouched for, and what of the past stays.
+    pub proof: ProofSettings,
     pub log_level: LogLevel,
     /// `None`: text on a terminal, JSON otherwise.
     pub log_format: Option<LogFormat>,
@@ -119,6 +123,7 @@ impl Default for Settings {
             poll_interval: None,
             acculynx: ConnectorDefaults { base_url: Some("https://api.acculynx.com/api/v2".into()), api_key: None },
             replication_url: None,
+            proof: ProofSettings::default(),
             log_level: LogLevel::default(),
             log_format: None,
         }

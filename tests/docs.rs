@@ -52,3 +52,23 @@ fn every_setting_is_explained_with_its_flag_variable_and_default() {
         assert!(is_derived || row.contains(&format!("| {shown} |")), "default {default:?}: {row}");
     }
 }
+
+#[test]
+fn alert_rules_ask_for_metrics_that_there_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/alerts.yml");
+    let rules = std::fs::read_to_string(path).expect("the alert rules");
+    let shown = Metrics::new(10).expect("metrics").render();
+    let families: Vec<&str> =
+        shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let expressions = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let words = expressions.flat_map(|expression| expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+    let named: Vec<&str> = words
+        .filter(|word| {
+            word.starts_with("command_center_") || word.starts_with("aetherlink_") || *word == "errors_total"
+        })
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+        .collect();
+    assert!(named.len() > 8, "{named:?}");
+    let unknown: Vec<_> = named.iter().filter(|name| !families.contains(name)).collect();
+    assert!(unknown.is_empty(), "deploy/prometheus/alerts.yml asks for {unknown:?}");
+}

@@ -24,7 +24,7 @@ const PUBLIC: [&str; 11] = [
     "/schemas/schedule.schema.json",
 ];
 
-const OPERATOR: [(&str, &str); 30] = [
+const OPERATOR: [(&str, &str); 33] = [
     ("POST", "/api/crm/import/acculynx/schedule"),
     ("POST", "/api/crm/import/acculynx/pause"),
     ("POST", "/api/crm/import/acculynx/resume"),
@@ -39,6 +39,9 @@ const OPERATOR: [(&str, &str); 30] = [
     ("GET", "/analytics/audit"),
     ("GET", "/ops/drift"),
     ("GET", "/ops/audit/verify"),
+    ("POST", "/ops/audit/verify"),
+    ("GET", "/ops/audit/checkpoint"),
+    ("GET", "/ops/audit/key"),
     ("GET", "/ops/whoami"),
     ("POST", "/ops/diff"),
     ("POST", "/ops/apply"),

@@ -1,6 +1,7 @@
 //! What the measurements share: a fleet on disk, an application over it, the table.
 
 pub mod api;
+pub mod audit;
 pub mod edit;
 pub mod fire;
 pub mod floors;

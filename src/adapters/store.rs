@@ -2,6 +2,7 @@
 //! right when it passes `conformance`. Several nodes may share one store: a claim is exclusive
 //! because its key is unique, and every claim carries the node's fencing term.
 
+mod audit;
 #[cfg(test)]
 mod conformance;
 mod counts;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use audit::{AuditStore, Damage, Seal, Sealed, SealedFacts};
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
 pub use inbox::{Inbox, WaitingEvent, WebhookEvent};
 pub use many::{Deed, SpecQuery, SpecRow};
@@ -59,6 +61,8 @@ pub enum StoreError {
     Corrupt { operation: String, reason: String },
     #[error("could not {operation}: {reason}")]
     Failed { operation: &'static str, reason: String },
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     #[error("the store is shutting down")]
     Stopped,
 }
@@ -327,6 +331,15 @@ pub struct StoreFacts {
     pub wal_bytes: u64,
     /// Rows by table.
     pub rows: std::collections::BTreeMap<String, u64>,
+    /// Bytes by table with its indexes; of a large store as measured last, and empty before that.
+    #[serde(default)]
+    pub table_bytes: std::collections::BTreeMap<String, u64>,
+    /// Bytes within the file that are free: they are used again before the file grows.
+    #[serde(default)]
+    pub free_bytes: u64,
+    /// The oldest audit entries, sealed into compressed blocks.
+    #[serde(default)]
+    pub audit_sealed: SealedFacts,
     /// When the last integrity check ran, RFC 3339, and what it found.
     pub last_integrity_check: Option<Value>,
     /// When the last snapshot was made; none are made yet.
@@ -334,7 +347,7 @@ pub struct StoreFacts {
 }
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.
-pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + Send + Sync {
+pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send + Sync {
     /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;

@@ -74,10 +74,12 @@ impl App {
 
     async fn db_health(&self) -> DbHealth {
         let probe = self.store.audit_head().await;
+        let audit = self.audit_health();
         DbHealth {
-            status: u8::from(probe.is_ok()),
+            status: u8::from(probe.is_ok() && audit.valid != Some(false)),
             engine: "sqlite".to_owned(),
             message: probe.err().map(|error| error.to_string()),
+            audit,
         }
     }
 

@@ -15,7 +15,7 @@ use super::state::Refusals;
 use super::views::{DriftTotals, InvalidFile, ScheduleStatus, ScheduleView};
 use crate::adapters::source::SourceError;
 use crate::adapters::store::{ScheduleRow, StatusRow};
-use crate::core::audit::{Verdict, Verifier, operation};
+use crate::core::audit::operation;
 use crate::core::desired::shown_value;
 use crate::core::fleet::{Glance, Sync};
 use crate::core::model::{Caller, Connector, Digest, Millis, ScheduleId, Source};
@@ -116,20 +116,6 @@ impl App {
             last_full_reconcile: state.last_pass.clone(),
             convergence: state.convergence.report(),
         }
-    }
-
-    /// Walks the whole chain.
-    pub async fn verify_audit(&self) -> Result<Verdict, AppError> {
-        // The head is read first: entries that come while the walk goes on are no cut end.
-        let head = self.store.audit_head().await?;
-        let mut log = self.store.audit_log();
-        let mut verifier = Verifier::default();
-        while let Some(batch) = log.recv().await {
-            for entry in batch?.iter().filter(|entry| entry.seq <= head.seq) {
-                verifier.push(entry);
-            }
-        }
-        Ok(verifier.finish(Some(head)))
     }
 
     /// Remembers a refused request; `audit_refusals` writes them down, folded by minute.

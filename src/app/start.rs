@@ -76,6 +76,7 @@ impl App {
             brakes: Mutex::new(Vec::new()),
             webhooks: super::webhooks::Webhooks::default(),
             promises: super::promises::Promises::default(),
+            proof: super::proof::Proof::default(),
             pass_wanted: Notify::new(),
             started: now,
             ready: AtomicBool::new(false),

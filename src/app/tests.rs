@@ -113,7 +113,7 @@ impl World {
         let query = AuditQuery { limit: 1000, ..AuditQuery::default() };
         let mut entries = self.app.store.audit_page(query).await.unwrap();
         entries.reverse();
-        let verdict = self.app.verify_audit().await.unwrap();
+        let verdict = self.app.verify_audit(Vec::new()).await.unwrap();
         assert!(verdict.valid, "{verdict:?}");
         entries
             .iter()

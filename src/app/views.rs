@@ -5,6 +5,7 @@ mod bulk;
 mod forecast;
 mod history;
 mod loops;
+mod proof;
 mod records;
 mod runs;
 mod windows;
@@ -13,6 +14,7 @@ pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
 pub use forecast::{FireView, ForecastAnswer, HourView, JumpView, LoadView, MinuteView, ScheduleForecast};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 pub use loops::{LoopHealth, LoopState, LoopsHealth};
+pub use proof::{AuditHealth, CheckpointView, DbHealth};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use runs::{RunAnswer, RunView, RunsPage};
 pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};
@@ -218,14 +220,6 @@ pub struct SchedulerHealth {
     pub next_due_iso: Option<String>,
     /// Brakes that are pulled: `fleet` or `connector/tenant`.
     pub brakes: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub message: Option<String>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct DbHealth {
-    pub status: u8,
-    pub engine: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
 }

@@ -23,7 +23,8 @@ pub const MIN_TOKEN_CHARS: usize = 32;
 /// How long events gather before a run starts: a change at the source is often told of several times.
 const GATHER: Duration = Duration::from_secs(1);
 /// How long an event is known, so that it is not taken twice.
-const KEPT_MS: Millis = 7 * 86_400_000;
+pub(super) const KEPT_DAYS: Millis = 7;
+const KEPT_MS: Millis = KEPT_DAYS * 86_400_000;
 const PRUNE_EVERY_MS: Millis = 3_600_000;
 /// Events of one run at most; what waits behind them has the next.
 const EVENTS_A_RUN: u32 = 200;

@@ -1,6 +1,8 @@
 //! `audit`: reads, checks and exports the log of what was changed.
 
-use std::path::{Path, PathBuf};
+mod verify;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,19 +11,22 @@ use serde_json::Value;
 
 use super::client::{Request, route};
 use super::download::download;
-use super::{CliError, ConnectorArg, Exit, Global, out, store_path};
-use crate::adapters::store::{SqliteStore, Store as _, StoreResult};
-use crate::core::audit::{EntryView, Verdict, Verifier};
+use super::{CliError, ConnectorArg, Exit, Global, out};
+use crate::core::audit::EntryView;
 use crate::core::model::Tenant;
+use verify::{VerifyArgs, verify};
 
 /// What a long log may take.
 const LONG: Duration = Duration::from_secs(540);
+const SHORT: Duration = Duration::from_secs(30);
 
 /// What can be done with the audit log.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   command-center audit list --tenant peakpro --limit 20
   command-center audit verify
+  command-center audit checkpoint --out today.txt
+  command-center audit verify --checkpoint today.txt
   command-center audit export --format csv --out audit.csv")]
 pub(super) enum AuditCommand {
     /// The newest entries.
@@ -35,6 +40,16 @@ pub(super) enum AuditCommand {
     },
     /// Check the hash chain: 0 valid, 1 tampered, 2 could not check.
     Verify(VerifyArgs),
+    /// The newest signed end of the log, to be kept elsewhere: `verify --checkpoint` proves that the log continues it.
+    #[command(after_help = "Example:\n  command-center audit checkpoint --out /mnt/elsewhere/today.txt")]
+    Checkpoint {
+        /// Write to this file instead of stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// The key that checkpoints are checked with; its secret half stays with the server.
+    #[command(after_help = "Example:\n  command-center audit key > /mnt/elsewhere/audit.pub")]
+    Key,
     /// Download the log.
     #[command(
         after_help = "Example:\n  command-center audit export --format jsonl --tenant peakpro --out peakpro.jsonl"
@@ -49,16 +64,6 @@ pub(super) enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  command-center audit verify                                     by the server, or the store when none runs
-  command-center audit verify --dsn ./data/command_center.db      without asking a server")]
-pub(super) struct VerifyArgs {
-    /// Check this database instead of asking a server; read from a private copy.
-    #[arg(long, value_name = "FILE")]
-    dsn: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +113,23 @@ pub(super) async fn audit(command: AuditCommand, global: &Global) -> Result<Exit
     match command {
         AuditCommand::List { filter, limit } => list(&filter, limit, global).await,
         AuditCommand::Verify(args) => verify(args, global).await,
+        AuditCommand::Checkpoint { out: path } => {
+            let request = Request::get("/ops/audit/checkpoint");
+            download(request, SHORT, path.as_deref(), &global.client()?).await?;
+            if let Some(path) = path {
+                out::note(&format!("the newest checkpoint is in {}", path.display()));
+            }
+            Ok(Exit::Done)
+        }
+        AuditCommand::Key => {
+            let (answer, raw): (KeyAnswer, Value) = global.client()?.ask(Request::get("/ops/audit/key")).await?;
+            if global.json() {
+                out::json(&raw);
+            } else {
+                out::line(&answer.key);
+            }
+            Ok(Exit::Done)
+        }
         AuditCommand::Export { filter, format, out: path } => {
             let name = match format {
                 Format::Csv => "csv",
@@ -122,6 +144,11 @@ pub(super) async fn audit(command: AuditCommand, global: &Global) -> Result<Exit
             Ok(Exit::Done)
         }
     }
+}
+
+#[derive(Deserialize)]
+struct KeyAnswer {
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -161,64 +188,6 @@ fn changes(metadata: &Value) -> String {
         format!("{field} {} -> {}", show(change.get("from")), show(change.get("to")))
     };
     diff.iter().map(change).collect::<Vec<_>>().join(", ")
-}
-
-async fn verify(args: VerifyArgs, global: &Global) -> Result<Exit, CliError> {
-    let spinner = out::spinner("checking the audit log");
-    let found = match &args.dsn {
-        Some(dsn) => verify_store(dsn).await,
-        None => match global.client()?.ask::<Verdict>(Request::get("/ops/audit/verify").wait(LONG)).await {
-            Ok((verdict, _)) => Ok(verdict),
-            Err(error) if error.is_unreachable() && store_path().exists() => {
-                let dsn = store_path();
-                spinner.suspend(|| out::note(&format!("{error}; checking the store {}", dsn.display())));
-                verify_store(&dsn).await
-            }
-            Err(error) => Err(error.into()),
-        },
-    };
-    spinner.finish_and_clear();
-    let verdict = found?;
-    if global.json() {
-        out::json(&verdict);
-    } else if verdict.valid {
-        out::line(&out::paint(out::GREEN, &format!("valid: {}", out::clean(&verdict.message))));
-    } else {
-        let at = verdict.first_bad_seq.map(|seq| format!(" from entry {seq} on")).unwrap_or_default();
-        out::line(&out::paint(out::RED, &format!("tampered{at}: {}", out::clean(&verdict.message))));
-    }
-    Ok(Exit::yes(verdict.valid))
-}
-
-/// Checks a private copy. One that was taken while someone wrote may be torn, so that a bad
-/// verdict counts only when a second copy gives it too.
-async fn verify_store(dsn: &Path) -> Result<Verdict, CliError> {
-    if !dsn.exists() {
-        let message = format!("there is no database {}", dsn.display());
-        return Err(CliError::usage(message, "name it with --dsn"));
-    }
-    let first = verify_copy(dsn).await?;
-    if first.valid { Ok(first) } else { verify_copy(dsn).await }
-}
-
-async fn verify_copy(dsn: &Path) -> Result<Verdict, CliError> {
-    let folder = tempfile::tempdir().map_err(CliError::write(&std::env::temp_dir()))?;
-    let store = SqliteStore::open_copy(dsn, folder.path()).map_err(anyhow::Error::from)?;
-    let verdict = walk(&store).await.map_err(anyhow::Error::from);
-    store.close();
-    drop(store);
-    Ok(verdict?)
-}
-
-async fn walk(store: &SqliteStore) -> StoreResult<Verdict> {
-    let mut verifier = Verifier::default();
-    let mut log = store.audit_log();
-    while let Some(batch) = log.recv().await {
-        for entry in batch? {
-            verifier.push(&entry);
-        }
-    }
-    Ok(verifier.finish(Some(store.audit_head().await?)))
 }
 
 #[cfg(test)]

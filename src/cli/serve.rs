@@ -29,7 +29,9 @@ use crate::app::{App, DISPATCHER};
 use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
-use crate::tasks::{Dispatcher, GitKeeper, HintQueue, Janitor, Reconciler, Supervisor, Watchdog, Watcher};
+use crate::tasks::{
+    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, NotaryClerk, Reconciler, Supervisor, Watchdog, Watcher,
+};
 use crate::telemetry::{Metrics, init_logging};
 
 /// How long imports in flight may take to end by themselves.
@@ -130,6 +132,7 @@ impl Running {
         let watcher = Arc::new(Watcher::new(app.clone(), hints.clone()));
         watcher.begin();
         app.bring_up().await?;
+        app.open_notary().await;
         let loops = Arc::new(Supervisor::new(app.clone(), Handle::current()));
         start_loops(&loops, &app, &hints, &watcher);
         let watched = CancellationToken::new();
@@ -153,6 +156,10 @@ impl Running {
         watched.cancel();
         // It sleeps for a second at most; a thread that panicked has nothing left to wait for.
         let _ = tokio::task::spawn_blocking(move || watchdog.join()).await;
+        // Nothing writes any more: this end is the one that the next start finds.
+        if let Err(error) = app.checkpoint_now().await {
+            tracing::warn!(component = "notary", %error, "the audit log's end was not signed");
+        }
         let closing = app.store.clone();
         let _ = tokio::task::spawn_blocking(move || closing.close()).await;
     }
@@ -169,6 +176,10 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
     loops.start("watcher", Need::Optional, move |pulse| w.clone().run(pulse));
     let a = app.clone();
     loops.start("janitor", Need::Needed, move |pulse| Janitor::new(a.clone()).run(pulse));
+    let a = app.clone();
+    loops.start("notary", Need::Optional, move |pulse| NotaryClerk::new(a.clone()).run(pulse));
+    let a = app.clone();
+    loops.start("auditor", Need::Optional, move |pulse| Auditor::new(a.clone()).run(pulse));
     if app.settings.git.is_on() {
         let a = app.clone();
         loops.start("git-keeper", Need::Optional, move |pulse| GitKeeper::new(a.clone()).run(pulse));

@@ -3,9 +3,22 @@
 //! An entry's hash is the SHA-256 over the RFC 8785 form of the entry without `hash` and `ts`
 //! (`ts` is `ts_iso` in another unit). `prev_hash` is the hash before it, 64 zeros for the first.
 
+mod chain;
+mod checkpoint;
+mod note;
+mod segment;
+
+#[cfg(test)]
+mod tests;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use chain::{Anchor, Head, Verdict, Verifier};
+pub use checkpoint::{BadCheckpoint, Checkpoint, Signed, origin, read_kept};
+pub use note::{BadNote, Note, Signature, VerifierKey};
+pub use segment::{BadSegment, Segment, Summary, decode, encode, tenant_mark};
 
 use crate::core::model::{Connector, Digest, Millis, Source};
 use crate::core::timing::iso;
@@ -51,6 +64,9 @@ pub mod operation {
         ACCESS_REFUSED = "access.request.refused",
         DIRECTORY_ROLLED_BACK = "ops.directory.rolled_back",
         RESTART_REQUESTED = "ops.restart.requested",
+        AUDIT_BROKEN = "audit.chain.broken",
+        AUDIT_KEY_REPLACED = "audit.key.replaced",
+        CHECKPOINTS_SET_ASIDE = "audit.checkpoints.set_aside",
         LOOP_RESTARTED = "ops.loop.restarted",
     }
 
@@ -213,188 +229,5 @@ fn push_json_string(text: &mut String, value: &str) {
         text.push('"');
     } else {
         text.push_str(&Value::from(value).to_string());
-    }
-}
-
-/// The end of the chain: the last sequence number and hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    pub seq: i64,
-    pub hash: Digest,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Head { seq: 0, hash: Digest([0; 32]) }
-    }
-}
-
-impl Head {
-    /// Turns a draft into the chain's next entry and moves the head on to it. `at_iso` is `at` as
-    /// [`iso`] writes it, made once for all entries of one moment.
-    pub fn append(&mut self, draft: Draft, at: Millis, at_iso: &str) -> Entry {
-        let Metadata(metadata) = draft.metadata;
-        let mut entry = Entry {
-            seq: self.seq + 1,
-            at,
-            tenant: draft.tenant,
-            connector: draft.connector.map_or("", Connector::as_str).to_owned(),
-            operation: draft.operation.to_owned(),
-            source: draft.source.as_str().to_owned(),
-            actor: draft.actor,
-            action_id: draft.action_id,
-            metadata,
-            prev_hash: self.hash,
-            hash: Digest([0; 32]),
-        };
-        entry.hash = entry.hash_at(at_iso);
-        *self = Head { seq: entry.seq, hash: entry.hash };
-        entry
-    }
-}
-
-/// What a check of the chain found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Verdict {
-    pub valid: bool,
-    pub total_entries: u64,
-    /// The first entry that does not fit, if any.
-    pub first_bad_seq: Option<i64>,
-    pub message: String,
-}
-
-/// Walks the chain from its first entry; hand it every entry in order of `seq`.
-#[derive(Default)]
-pub struct Verifier {
-    head: Head,
-    total: u64,
-    bad: Option<(i64, String)>,
-}
-
-impl Verifier {
-    /// Returns whether the chain is still whole.
-    pub fn push(&mut self, entry: &Entry) -> bool {
-        self.total += 1;
-        if self.bad.is_some() {
-            return false;
-        }
-        let problem = if entry.seq != self.head.seq + 1 {
-            Some(format!("entry {} is missing: the log goes on with {}", self.head.seq + 1, entry.seq))
-        } else if entry.prev_hash != self.head.hash {
-            Some(format!("entry {} does not follow the entry before it", entry.seq))
-        } else if entry.hash != entry.computed_hash() {
-            Some(format!("entry {} was changed after it was written", entry.seq))
-        } else {
-            None
-        };
-        match problem {
-            Some(problem) => self.bad = Some((self.head.seq + 1, problem)),
-            None => self.head = Head { seq: entry.seq, hash: entry.hash },
-        }
-        self.bad.is_none()
-    }
-
-    /// Ends the walk. `expected` is the head the store believes in, which shows a cut end.
-    pub fn finish(mut self, expected: Option<Head>) -> Verdict {
-        if self.bad.is_none()
-            && let Some(expected) = expected.filter(|expected| *expected != self.head)
-        {
-            let message = format!("the log ends at entry {} but {} had been written", self.head.seq, expected.seq);
-            self.bad = Some((self.head.seq + 1, message));
-        }
-        match self.bad {
-            None => Verdict {
-                valid: true,
-                total_entries: self.total,
-                first_bad_seq: None,
-                message: format!("all {} entries follow from one another", self.total),
-            },
-            Some((seq, message)) => {
-                Verdict { valid: false, total_entries: self.total, first_bad_seq: Some(seq), message }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn draft(n: i64) -> Draft {
-        Draft {
-            tenant: format!("t{n}"),
-            connector: Some(Connector::Noop),
-            operation: operation::CREATED,
-            source: Source::File,
-            actor: "Zoë \"Z\" \\ \u{1}".into(),
-            action_id: "0190".into(),
-            metadata: json!({"diff": [{"to": n, "field": "interval_sec", "from": null}]}).into(),
-        }
-    }
-
-    fn chain(length: i64) -> (Vec<Entry>, Head) {
-        let mut head = Head::default();
-        let entries =
-            (1..=length).map(|n| head.append(draft(n), 1_700_000_000_000 + n, &iso(1_700_000_000_000 + n))).collect();
-        (entries, head)
-    }
-
-    fn verify(entries: &[Entry], head: Option<Head>) -> Verdict {
-        let mut verifier = Verifier::default();
-        for entry in entries {
-            verifier.push(entry);
-        }
-        verifier.finish(head)
-    }
-
-    #[test]
-    fn the_hash_is_over_the_canonical_form_of_the_view() {
-        let (entries, _) = chain(1);
-        let mut view = serde_json::to_value(entries[0].view()).unwrap();
-        let object = view.as_object_mut().unwrap();
-        object.remove("hash");
-        object.remove("ts");
-        let canonical = serde_json_canonicalizer::to_string(&view).unwrap();
-        assert_eq!(entries[0].hash, Digest::of(canonical.as_bytes()));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_short_way_to_the_canonical_form_is_right(names in proptest::collection::vec("[a-z\u{e9}\u{10000}\u{ffff}\"\\\\]{0,4}", 0..4), number: i64, float: f64, text: String) {
-            let inner: Map<String, Value> = names.iter().map(|name| (name.clone(), json!(number))).collect();
-            for value in [json!({"b": inner, "a": text}), json!({"f": float, "t": [number, text]})] {
-                let expect = serde_json_canonicalizer::to_string(&value);
-                if let Ok(expect) = expect {
-                    proptest::prop_assert_eq!(Metadata::from(value), Metadata(expect));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_kind_of_tampering_is_named_by_its_first_entry() {
-        let (good, head) = chain(5);
-        assert!(verify(&good, Some(head)).valid);
-        assert!(verify(&[], Some(Head::default())).valid);
-
-        let mut changed = good.clone();
-        changed[2].actor = "mallory".into();
-        assert_eq!(verify(&changed, Some(head)).first_bad_seq, Some(3));
-
-        let mut rehashed = changed;
-        rehashed[2].hash = rehashed[2].computed_hash();
-        assert_eq!(verify(&rehashed, Some(head)).first_bad_seq, Some(4));
-
-        let mut dropped = good.clone();
-        dropped.remove(1);
-        assert_eq!(verify(&dropped, Some(head)).first_bad_seq, Some(2));
-
-        let mut swapped = good.clone();
-        swapped.swap(1, 2);
-        assert_eq!(verify(&swapped, Some(head)).first_bad_seq, Some(2));
-
-        assert_eq!(verify(&good[..3], Some(head)).first_bad_seq, Some(4));
-        assert_eq!(verify(&good, None).total_entries, 5);
     }
 }

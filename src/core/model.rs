@@ -438,7 +438,7 @@ pub struct Caller {
 }
 
 /// A SHA-256 over bytes: of a file's content it is the schedule's `ETag`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

@@ -38,6 +38,20 @@ impl Keep {
     }
 }
 
+/// How much of a schedule's revisions is kept: so many in any case, and all that are younger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepRevisions {
+    pub at_least: u32,
+    pub days: u32,
+}
+
+impl KeepRevisions {
+    /// Revisions made before this may go.
+    pub fn oldest(self, now: Millis) -> Millis {
+        now - Millis::from(self.days) * DAY_MS
+    }
+}
+
 /// A run, as far as its staying depends on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {

@@ -19,7 +19,6 @@ use crate::adapters::store::StoreFacts;
 use crate::app::App;
 use crate::app::views::{ApplyAnswer, DiffAnswer, DriftReport, Health};
 use crate::core::access::Role;
-use crate::core::audit::Verdict;
 use crate::core::model::{Connector, ScheduleId, Tenant};
 
 /// The largest directory that `/ops/diff` takes, bytes of JSON.
@@ -38,6 +37,9 @@ pub struct Database {
     pub ok: bool,
     #[serde(flatten)]
     pub facts: StoreFacts,
+    /// How far each part may grow; null where everything is kept.
+    #[serde(default)]
+    pub limits: BTreeMap<String, Value>,
 }
 
 /// How far the copy at another place has come.
@@ -140,9 +142,6 @@ fn reports() -> Vec<Route> {
         operator(Route::get("/ops/replication", replication))
             .says("Show the state of replication", "Where the copy goes and how far behind it is.")
             .answers::<Replication>(200, "The state."),
-        operator(Route::get("/ops/audit/verify", verify))
-            .says("Check the audit log's hash chain", "Walks every entry.")
-            .answers::<Verdict>(200, "What was found; `valid` is false when the log was tampered with."),
         operator(Route::get("/ops/whoami", whoami))
             .says("Show whom the server takes you for", "Role, name and tenant as the access headers prove them.")
             .answers::<Whoami>(200, "Your identity."),
@@ -219,7 +218,8 @@ fn narrow(report: &mut DriftReport, own: &Tenant) {
 
 async fn db(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<Database>> {
     visit.whole_fleet()?;
-    Ok(Json(Database { ok: true, facts: app.store.facts().await? }))
+    let (facts, limits) = app.database_facts().await?;
+    Ok(Json(Database { ok: true, facts, limits }))
 }
 
 async fn replication() -> Json<Replication> {
@@ -232,10 +232,6 @@ async fn replication() -> Json<Replication> {
         lag_sec: 0.0,
         last_error: None,
     })
-}
-
-async fn verify(State(app): State<Arc<App>>) -> Answer<Json<Verdict>> {
-    Ok(Json(app.verify_audit().await?))
 }
 
 async fn whoami(visit: Visit) -> Answer<Json<Whoami>> {

@@ -323,6 +323,11 @@ impl From<StoreError> for Problem {
                 "The server is shutting down; nothing was changed",
             )
             .header(RETRY_AFTER, "5"),
+            StoreError::Damaged(damage) => {
+                tracing::error!(component = "http", error = %damage, "the audit log is damaged");
+                let title = "Part of the audit log is damaged";
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audit-damaged", title, damage.to_string())
+            }
             error => {
                 tracing::error!(component = "http", %error, "the store failed");
                 Problem::internal()

@@ -102,7 +102,7 @@ async fn plain_health() -> Json<Probe> {
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     let health = app.health().await;
-    let is_ready = !app.shutdown.is_cancelled() && health.db.status == 1 && health.scheduler.status == 1;
+    let is_ready = !app.shutdown.is_cancelled() && health.db.serves() && health.scheduler.status == 1;
     if is_ready {
         probe("ready").into_response()
     } else {

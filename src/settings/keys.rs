@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::git::ref_name;
-use super::limits;
 use super::values::{
     any_url, count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent,
     program_list, seconds, socket_address, web_url, words,
 };
 use super::{AuthMode, Settings};
+use super::{limits, proof};
 use crate::adapters::connectors::Secret;
 
 /// One setting.
@@ -246,6 +246,14 @@ pub static KEYS: &[Key] = &[
         |s, text| count(text, 0, 10_000).map(|v| s.max_snapshots = v),
         |s| s.max_snapshots.to_string(),
     ),
+    proof::AUDIT_KEY_FILE,
+    proof::CHECKPOINT_INTERVAL,
+    proof::CHECKPOINT_URL,
+    proof::AUDIT_VERIFY_INTERVAL,
+    proof::AUDIT_LIVE,
+    proof::KEEP_REVISIONS,
+    proof::KEEP_REVISIONS_DAYS,
+    proof::RECORDS_UNSEEN_DAYS,
     Key::new(
         "replication",
         "replication",

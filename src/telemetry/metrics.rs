@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod tests;
 
+mod proof;
+
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
@@ -66,6 +68,7 @@ pub struct Metrics {
     database_bytes: IntGauge,
     wal_bytes: IntGauge,
     disk_free_bytes: IntGauge,
+    proof: proof::ProofMetrics,
 }
 
 impl Metrics {
@@ -163,6 +166,7 @@ impl Metrics {
             database_bytes: make.gauge("command_center_database_bytes", "Size of the database file")?,
             wal_bytes: make.gauge("command_center_database_wal_bytes", "Size of the database's write-ahead log")?,
             disk_free_bytes: make.gauge("command_center_disk_free_bytes", "Free space where the database lies")?,
+            proof: proof::ProofMetrics::new(&make)?,
             registry: make.0,
         };
         metrics.start_at_zero()?;

@@ -13,6 +13,7 @@ pub(super) mod past;
 pub(super) mod records;
 pub(super) mod runs;
 pub(super) mod schedules;
+pub(super) mod sealing;
 
 use tokio::sync::mpsc;
 
@@ -67,6 +68,8 @@ macro_rules! store_conformance {
                 a_page_and_its_bookmark_are_one a_page_counts_for_its_run no_bookmark_keeps_the_last records_are_read_back_in_order
                 pages_of_records_join records_are_counted_by_resource
                 deleted_records_are_gone_at_once_with_their_bookmarks what_came_again_survives_the_purge;
+            sealing: a_sealed_log_reads_as_it_did what_was_recent_stays_unsealed
+                old_revisions_are_forgotten_and_young_ones_stay records_unseen_for_long_are_forgotten;
             notes: a_problem_keeps_its_since brakes_hold_until_released holds_and_their_dismissal_are_kept_together
                 intents_stand_in_order_until_forgotten commits_stand_in_order_until_forgotten
                 answers_are_remembered_and_expire the_last_good_defaults_are_kept;

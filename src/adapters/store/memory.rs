@@ -3,6 +3,7 @@
 
 mod engine;
 mod inbox;
+mod keep;
 mod log;
 mod many;
 mod past;

@@ -1,20 +1,24 @@
 //! SQLite: one writer thread that groups commits, a pool of readers beside it, and a thread that
 //! moves the write-ahead log into the database while nobody waits for it.
 
+mod audit;
 mod capture;
 mod checkpoint;
 mod copy;
 mod errors;
 mod git;
+mod growth;
 mod history;
 mod holds;
 mod inbox;
+mod keep;
 mod lock;
 mod many;
 mod past;
 mod read;
 mod records;
 mod runs;
+mod seal;
 mod upkeep;
 mod write;
 mod writer;
@@ -39,7 +43,7 @@ use lock::StoreLock;
 use upkeep::Suspicion;
 use writer::{Lane, Writer};
 
-const MIGRATIONS: [M<'static>; 11] = [
+const MIGRATIONS: [M<'static>; 12] = [
     M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
     M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
     M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
@@ -51,6 +55,7 @@ const MIGRATIONS: [M<'static>; 11] = [
     M::up(include_str!("../../../migrations/sqlite/009_retention.sql")),
     M::up(include_str!("../../../migrations/sqlite/010_volumes.sql")),
     M::up(include_str!("../../../migrations/sqlite/011_missed.sql")),
+    M::up(include_str!("../../../migrations/sqlite/012_segments.sql")),
 ];
 
 /// Readers kept open when idle; more are opened under load.
@@ -377,11 +382,11 @@ impl Store for SqliteStore {
     }
 
     fn audit_log(&self) -> mpsc::Receiver<StoreResult<Vec<Entry>>> {
-        self.stream("read the audit log", read::audit_log)
+        self.stream("read the audit log", audit::log)
     }
 
     fn audit_page(&self, query: AuditQuery) -> StoreFuture<'_, Vec<Entry>> {
-        self.answer_later("read the audit log", move |connection| read::audit_page(connection, &query))
+        self.answer_later("read the audit log", move |connection| audit::page(connection, &query))
     }
 
     fn audit_head(&self) -> StoreFuture<'_, Head> {
@@ -460,7 +465,7 @@ impl Store for SqliteStore {
     }
 
     fn audit_counts(&self, since: Option<Millis>, until: Option<Millis>) -> StoreFuture<'_, AuditCounts> {
-        self.answer_later("count audit entries", move |connection| read::audit_counts(connection, since, until))
+        self.answer_later("count audit entries", move |connection| audit::counts(connection, since, until))
     }
 
     fn changed_by_others(&self) -> StoreFuture<'_, bool> {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::adapters::store::{PastState, Revision, RevisionQuery};
 
-fn query(name: &str) -> RevisionQuery {
+pub(super) fn query(name: &str) -> RevisionQuery {
     RevisionQuery { id: id(name), before: None, until: None, digest_prefix: None, limit: 100, with_content: true }
 }
 
@@ -17,11 +17,11 @@ fn line(revision: &Revision) -> String {
     format!("{} +{at} {} {}{gone}", revision.number, revision.action_id, text(revision.content.as_ref()))
 }
 
-async fn lines(store: &SharedStore, query: RevisionQuery) -> Vec<String> {
+pub(super) async fn lines(store: &SharedStore, query: RevisionQuery) -> Vec<String> {
     store.revisions(query).await.unwrap().iter().map(line).collect()
 }
 
-async fn set(store: &SharedStore, name: &str, interval_sec: u32, action_id: &str, after: Millis) {
+pub(super) async fn set(store: &SharedStore, name: &str, interval_sec: u32, action_id: &str, after: Millis) {
     let change = Change { by: author(action_id), ..put(name, interval_sec, None) };
     store.apply(vec![change], Vec::new(), NOW + after).await.unwrap();
 }

@@ -7,7 +7,7 @@ use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{RecordQuery, ResourceCount, StoredRecord};
 use crate::core::model::{ImportStats, Resource};
 
-fn page(records: &[(&str, Value)], bookmark: Option<Value>) -> Page {
+pub(super) fn page(records: &[(&str, Value)], bookmark: Option<Value>) -> Page {
     let records = records.iter().map(|(key, payload)| Record { key: (*key).to_owned(), payload: payload.clone() });
     Page { resource: Resource::JOBS, records: records.collect(), bookmark }
 }
@@ -16,7 +16,7 @@ fn counted(imported: u64, updated: u64, skipped: u64) -> ImportStats {
     ImportStats { imported, updated, skipped, failed: 0 }
 }
 
-async fn write(store: &SharedStore, name: &str, page: Page) -> ImportStats {
+pub(super) async fn write(store: &SharedStore, name: &str, page: Page) -> ImportStats {
     store.write_pages(id(name), 0, vec![page], NOW).await.unwrap()
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::*;
-use super::log::{audit_counts, fleet_counts, matches, tenant_counts};
+use super::log::{audit_counts, fleet_counts, tenant_counts};
 use super::many::{deeds, specs};
 use super::tables::{Row, Tables};
 use super::{Ending, MemoryStore, failed, wait};
@@ -184,7 +184,7 @@ fn past_state(tables: &Tables, id: &ScheduleId, all: &[Revision], at: Millis) ->
     Some(PastState {
         id: id.clone(),
         known_since: all.first()?.at,
-        is_begun_late: false,
+        is_begun_late: all.first()?.number > 1,
         number: then.map(|revision| revision.number),
         then: then.and_then(|revision| revision.digest).map(version),
         now: tables.row_of(id).map(|(_, row)| version(row.digest)),
@@ -373,7 +373,7 @@ impl Store for MemoryStore {
 
     fn audit_page(&self, query: AuditQuery) -> StoreFuture<'_, Vec<Entry>> {
         self.read("read the audit log", |tables| {
-            let found = tables.audit.iter().rev().filter(|entry| matches(entry, &query));
+            let found = tables.audit.iter().rev().filter(|entry| query.lets_through(entry));
             found.take(query.limit as usize).cloned().collect()
         })
     }

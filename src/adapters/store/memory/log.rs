@@ -5,17 +5,6 @@ use super::engine::due;
 use super::tables::Tables;
 use crate::core::row::is_asleep;
 
-pub(super) fn matches(entry: &Entry, query: &AuditQuery) -> bool {
-    let operation = query.operation.as_deref().map(crate::core::audit::operation::canonical);
-    query.connector.is_none_or(|connector| entry.connector.is_empty() || entry.connector == connector.as_str())
-        && query.tenant.as_ref().is_none_or(|tenant| entry.tenant == *tenant)
-        && operation.is_none_or(|operation| entry.operation == operation)
-        && query.source.as_ref().is_none_or(|source| entry.source == *source)
-        && query.since.is_none_or(|since| entry.at >= since)
-        && query.until.is_none_or(|until| entry.at < until)
-        && query.before.is_none_or(|before| entry.seq < before)
-}
-
 fn counted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Counted> {
     let mut counts: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
     names.for_each(|name| *counts.entry(name).or_default() += 1);
@@ -27,7 +16,7 @@ fn counted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Counted> {
 
 pub(super) fn audit_counts(tables: &Tables, since: Option<Millis>, until: Option<Millis>) -> AuditCounts {
     let query = AuditQuery { since, until, ..AuditQuery::default() };
-    let entries: Vec<&Entry> = tables.audit.iter().filter(|entry| matches(entry, &query)).collect();
+    let entries: Vec<&Entry> = tables.audit.iter().filter(|entry| query.lets_through(entry)).collect();
     let hours: Vec<String> =
         entries.iter().map(|entry| crate::core::timing::iso(entry.at - entry.at.rem_euclid(3_600_000))).collect();
     let hours: Vec<String> = hours.iter().map(|hour| hour.replace(".000Z", "Z")).collect();

@@ -33,7 +33,11 @@ pub(super) fn deeds(tables: &Tables, action_id: &str) -> Vec<Deed> {
         Some(Deed {
             id: id.clone(),
             at: made.at,
-            before: before.and_then(|before| before.digest).map(version),
+            // A revision that was forgotten is not one that never was.
+            before: match before {
+                Some(before) => before.digest.map(version),
+                None => (made.number > 1).then_some(Version { digest: Digest([0; 32]), content: None }),
+            },
             after: made.digest,
             now: all.last()?.digest,
         })

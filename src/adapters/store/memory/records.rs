@@ -59,6 +59,13 @@ impl Tables {
         stats
     }
 
+    /// Forgets records that nobody has seen since `before`.
+    pub fn forget_unseen(&mut self, before: Millis) -> u64 {
+        let known = self.records.len();
+        self.records.retain(|_, kept| kept.last_seen >= before);
+        (known - self.records.len()) as u64
+    }
+
     fn record_page(&self, query: &RecordQuery) -> RecordPage {
         let asked = |(id, resource, key): &(ScheduleId, Resource, String), kept: &Kept| {
             *id == query.id

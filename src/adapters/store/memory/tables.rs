@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::{
     ANSWER_TTL_MS, Applied, Author, Brake, Change, ChangeKind, CommitDue, Dismissal, Hold, Intent, LastRun, Problem,
-    Promised, Put, Remembered, Revision, StoreError, StoreResult,
+    Promised, Put, Remembered, Revision, SealedFacts, StoreError, StoreResult,
 };
 use super::failed;
 use super::inbox::Events;
@@ -43,6 +43,8 @@ pub struct Tables {
     pub intents: BTreeMap<i64, Intent>,
     pub audit: Vec<Entry>,
     pub head: Head,
+    pub sealed: SealedFacts,
+    pub sealed_hash: Digest,
     pub runs: BTreeMap<i64, Run>,
     pub slots: BTreeSet<(ScheduleId, Millis)>,
     pub problems: BTreeMap<String, Problem>,
@@ -147,7 +149,7 @@ impl Tables {
             return None;
         }
         known.push(Revision {
-            number: i64::try_from(known.len()).unwrap_or(0) + 1,
+            number: known.last().map_or(0, |last| last.number) + 1,
             at: now,
             source: by.source.as_str().to_owned(),
             actor: by.actor.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::adapters::store::StoreError;
+use crate::adapters::store::{Damage, StoreError};
 
 pub(super) fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
     StoreError::Open { path: path.display().to_string(), reason: reason.to_string() }
@@ -35,6 +35,11 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 pub(super) fn failed(operation: &'static str, error: &rusqlite::Error) -> StoreError {
+    if let rusqlite::Error::UserFunctionError(inner) = error
+        && let Some(damage) = inner.downcast_ref::<Damage>()
+    {
+        return damage.clone().into();
+    }
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
         _ if is_damage(error) => StoreError::Corrupt { operation: operation.to_owned(), reason: error.to_string() },

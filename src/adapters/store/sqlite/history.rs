@@ -110,7 +110,7 @@ pub(super) fn revisions(connection: &Connection, query: &RevisionQuery) -> Resul
 
 pub(super) fn fleet_at(connection: &Connection, at: Millis, hand_over: HandOver<'_, PastState>) -> Result<()> {
     let mut statement = connection.prepare(
-        "SELECT f.connector, f.tenant, f.at_ms, f.action_id, p.number, p.digest,
+        "SELECT f.connector, f.tenant, f.at_ms, f.action_id = '' OR f.number > 1, p.number, p.digest,
                 ifnull((SELECT content FROM contents c WHERE c.digest = p.digest),
                        CASE WHEN s.digest = p.digest THEN s.content END),
                 s.digest, s.content
@@ -120,7 +120,8 @@ pub(super) fn fleet_at(connection: &Connection, at: Millis, hand_over: HandOver<
                               WHERE q.connector = f.connector AND q.tenant = f.tenant AND q.at_ms <= ?1
                               ORDER BY number DESC LIMIT 1)
          LEFT JOIN schedules s ON s.connector = f.connector AND s.tenant = f.tenant
-         WHERE f.number = 1 ORDER BY f.connector, f.tenant",
+         WHERE f.number = (SELECT min(number) FROM revisions m WHERE m.connector = f.connector AND m.tenant = f.tenant)
+         ORDER BY f.connector, f.tenant",
     )?;
     let read = |row: &Row<'_>| {
         let name = format!("{}/{}", row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
@@ -131,7 +132,8 @@ pub(super) fn fleet_at(connection: &Connection, at: Millis, hand_over: HandOver<
         Ok(Some(PastState {
             id,
             known_since: row.get(2)?,
-            is_begun_late: row.get_ref(3)?.as_str()?.is_empty(),
+            // What was before the first revision that is kept was there.
+            is_begun_late: row.get(3)?,
             number: row.get(4)?,
             then: version(digest_at(row, 5), bytes_at(row, 6)),
             now: version(digest_at(row, 7), bytes_at(row, 8)),

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Result, Row};
 use super::history::{content, digest_at};
 use super::read::{HandOver, loose, scan};
 use crate::adapters::store::{Deed, SpecQuery, SpecRow, Version};
+use crate::core::model::Digest;
 use crate::core::row::RowSpec;
 
 pub(super) fn specs(connection: &Connection, query: SpecQuery, hand_over: HandOver<'_, SpecRow>) -> Result<()> {
@@ -37,7 +38,7 @@ pub(super) fn deeds(connection: &Connection, action_id: &str) -> Result<Vec<Deed
         "SELECT r.connector, r.tenant, r.at_ms, r.digest, b.digest,
                 ifnull((SELECT content FROM contents c WHERE c.digest = b.digest),
                        CASE WHEN s.digest = b.digest THEN s.content END),
-                n.digest
+                n.digest, b.number IS NULL AND a.number > 1
          FROM (SELECT connector, tenant, max(number) AS number FROM revisions WHERE action_id = ?1
                GROUP BY connector, tenant) a
          JOIN revisions r ON r.connector = a.connector AND r.tenant = a.tenant AND r.number = a.number
@@ -52,7 +53,11 @@ pub(super) fn deeds(connection: &Connection, action_id: &str) -> Result<Vec<Deed
         let name = format!("{}/{}", row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
         let Ok(id) = name.parse() else { return Ok(None) };
         let bytes = row.get::<_, Option<Vec<u8>>>(5).ok().flatten();
-        let before = digest_at(row, 4).map(|digest| Version { digest, content: content(Some(digest), bytes) });
+        let mut before = digest_at(row, 4).map(|digest| Version { digest, content: content(Some(digest), bytes) });
+        // A revision that was forgotten is not one that never was.
+        if row.get(7)? {
+            before = Some(Version { digest: Digest([0; 32]), content: None });
+        }
         Ok(Some(Deed { id, at: row.get(2)?, before, after: digest_at(row, 3), now: digest_at(row, 6) }))
     })?;
     rows.filter_map(Result::transpose).collect()

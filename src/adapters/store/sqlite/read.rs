@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use rusqlite::types::{FromSql, Value as Sql};
-use rusqlite::{Connection, Error, OptionalExtension as _, Result, Row, params_from_iter};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Error, OptionalExtension as _, Result, Row};
 use serde_json::Value;
 
 use super::with_suffix;
 use crate::adapters::store::runs::read_stats;
 use crate::adapters::store::{
-    ANSWER_TTL_MS, AuditCounts, AuditQuery, Brake, Counted, FleetCounts, FleetRow, Intent, LastRun, Problem,
-    Remembered, ScheduleRow, StatusQuery, StatusRow, StoreFacts, TenantCounts,
+    ANSWER_TTL_MS, Brake, FleetCounts, FleetRow, Intent, LastRun, Problem, Remembered, ScheduleRow, StatusQuery,
+    StatusRow, StoreFacts, TenantCounts,
 };
-use crate::core::audit::{Entry, Head, operation};
+use crate::core::audit::Head;
 use crate::core::missed::{Miss, Missed};
 use crate::core::model::{Digest, Millis, Resource, ScheduleId};
 use crate::core::policy::policy_text;
@@ -49,7 +49,7 @@ fn stamp(value: i64) -> u64 {
     value as u64
 }
 
-fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
+pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
     Ok(Digest(row.get(column)?))
 }
 
@@ -211,54 +211,6 @@ pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Optio
     statement.query_row((id.connector.as_str(), id.tenant.as_str()), read).optional()
 }
 
-const AUDIT_COLUMNS: &str =
-    "SELECT seq, at_ms, tenant, connector, operation, source, actor, action_id, metadata, prev_hash, hash FROM audit";
-
-fn entry(row: &Row<'_>) -> Result<Option<Entry>> {
-    Ok(Some(Entry {
-        seq: row.get(0)?,
-        at: row.get(1)?,
-        tenant: row.get(2)?,
-        connector: row.get(3)?,
-        operation: row.get(4)?,
-        source: row.get(5)?,
-        actor: row.get(6)?,
-        action_id: row.get(7)?,
-        metadata: row.get(8)?,
-        prev_hash: digest(row, 9)?,
-        hash: digest(row, 10)?,
-    }))
-}
-
-pub(super) fn audit_log(connection: &Connection, hand_over: HandOver<'_, Entry>) -> Result<()> {
-    let mut statement = connection.prepare_cached(&format!("{AUDIT_COLUMNS} ORDER BY seq"))?;
-    scan(statement.query([])?, entry, hand_over)
-}
-
-pub(super) fn audit_page(connection: &Connection, query: &AuditQuery) -> Result<Vec<Entry>> {
-    let mut conditions = vec!["1".to_owned()];
-    let mut values: Vec<Sql> = Vec::new();
-    let mut when = |condition: &str, value: Option<Sql>| {
-        if let Some(value) = value {
-            values.push(value);
-            conditions.push(condition.replace('?', &format!("?{}", values.len())));
-        }
-    };
-    let text = |value: &str| Sql::Text(value.to_owned());
-    when("connector IN (?, '')", query.connector.map(|connector| text(connector.as_str())));
-    when("tenant = ?", query.tenant.as_deref().map(text));
-    when("operation = ?", query.operation.as_deref().map(operation::canonical).map(text));
-    when("source = ?", query.source.as_deref().map(text));
-    when("at_ms >= ?", query.since.map(Sql::Integer));
-    when("at_ms < ?", query.until.map(Sql::Integer));
-    when("seq < ?", query.before.map(Sql::Integer));
-    values.push(Sql::Integer(query.limit.into()));
-    let sql = format!("{AUDIT_COLUMNS} WHERE {} ORDER BY seq DESC LIMIT ?{}", conditions.join(" AND "), values.len());
-    let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), entry)?;
-    rows.filter_map(Result::transpose).collect()
-}
-
 pub(super) fn audit_head(connection: &Connection) -> Result<Head> {
     let text: Option<String> =
         connection.query_row("SELECT value FROM facts WHERE name = 'audit_head'", [], |row| row.get(0)).optional()?;
@@ -352,6 +304,7 @@ pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> 
         "runs",
         "records",
         "audit",
+        "audit_segments",
         "intents",
         "problems",
         "brakes",
@@ -360,6 +313,9 @@ pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> 
         let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?;
         facts.rows.insert(table.to_owned(), u64::try_from(count).unwrap_or(0));
     }
+    facts.free_bytes = super::growth::free_bytes(connection)?;
+    facts.table_bytes = super::growth::table_bytes(connection, false)?.unwrap_or_default();
+    facts.audit_sealed = super::audit::sealed(connection)?;
     Ok(facts)
 }
 
@@ -372,7 +328,7 @@ pub(super) fn fleet_counts(connection: &Connection) -> Result<FleetCounts> {
         "SELECT (SELECT count(*) FROM schedules), (SELECT count(*) FROM schedules s LEFT JOIN timers t ON t.id = s.id
                  WHERE paused AND (pause_until_ms IS NULL OR next_due_ms IS NULL OR next_due_ms = pause_until_ms)),
                 (SELECT count(*) FROM timers WHERE failures > 0), count(*), sum(ok = 1), sum(ok = 0),
-                (SELECT count(*) FROM records), (SELECT count(*) FROM audit),
+                (SELECT count(*) FROM records), (SELECT count(*) FROM audit) + (SELECT ifnull(sum(last_seq - first_seq + 1), 0) FROM audit_segments),
                 (SELECT sum(missed_folded + missed_overlap + missed_brake + missed_window + missed_deadline) FROM timers)
          FROM runs",
         [],
@@ -422,30 +378,4 @@ pub(super) fn tenant_counts(connection: &Connection, tenant: &str) -> Result<Vec
         }
     }
     Ok(all)
-}
-
-pub(super) fn audit_counts(
-    connection: &Connection,
-    since: Option<Millis>,
-    until: Option<Millis>,
-) -> Result<AuditCounts> {
-    let range = (since.unwrap_or(Millis::MIN), until.unwrap_or(Millis::MAX));
-    let by = |expression: &str| -> Result<Vec<Counted>> {
-        let mut statement = connection.prepare(&format!(
-            "SELECT {expression} AS name, count(*) FROM audit WHERE at_ms >= ?1 AND at_ms < ?2
-             GROUP BY name ORDER BY count(*) DESC, name LIMIT 500"
-        ))?;
-        let rows = statement.query_map(range, |row| Ok(Counted { name: row.get(0)?, count: count(row, 1)? }))?;
-        rows.collect()
-    };
-    let mut by_bucket = by("strftime('%Y-%m-%dT%H:00:00Z', at_ms / 1000, 'unixepoch')")?;
-    by_bucket.sort_by(|a, b| a.name.cmp(&b.name));
-    let by_operation = by("operation")?;
-    Ok(AuditCounts {
-        total: by_operation.iter().map(|counted| counted.count).sum(),
-        by_operation,
-        by_source: by("source")?,
-        by_actor: by("actor")?,
-        by_bucket,
-    })
 }

@@ -4,6 +4,7 @@ mod capturing;
 mod copying;
 mod history;
 mod opening;
+mod sealing;
 mod writing;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,42 @@
+//! How well the store is, and how well its audit log is vouched for.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AuditHealth {
+    /// What the last verification found; null before the first.
+    pub valid: Option<bool>,
+    pub verified_iso: Option<String>,
+    pub verified_entries: Option<u64>,
+    /// The newest signed end of the log.
+    pub checkpoint: Option<CheckpointView>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CheckpointView {
+    pub seq: i64,
+    pub ts_iso: String,
+    /// Whether it was taken at COMMAND_CENTER_CHECKPOINT_URL; null where that is not set.
+    pub posted: Option<bool>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DbHealth {
+    pub status: u8,
+    pub engine: String,
+    /// How well the audit log is vouched for.
+    #[serde(default)]
+    pub audit: AuditHealth,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+impl DbHealth {
+    /// Whether requests can be answered: a log that was tampered with keeps nobody from that.
+    pub fn serves(&self) -> bool {
+        self.status == 1 || (self.message.is_none() && self.audit.valid == Some(false))
+    }
+}

@@ -88,7 +88,12 @@ pub struct App {
     pub clock: Clock,
     pub store: SharedStore,
     pub metrics: Arc<Metrics>,
-    /// Fires when the program is to stop.
+    /// Fires when the program is to end: nothing starts any more, and requests are answered until imports in
+    /// flight have had their time.
+    pub leaving: CancellationToken,
+    /// Fires after that: no connection is taken any more.
+    pub doors_closed: CancellationToken,
+    /// Fires when the program ends: the loops stop, and no request is taken any more.
     pub shutdown: CancellationToken,
     /// The program is to start again once it has stopped.
     restarting: AtomicBool,

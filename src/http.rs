@@ -68,7 +68,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::serve::ListenerExt as _;
+use axum::serve::{Listener, ListenerExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -130,19 +132,44 @@ fn compression() -> CompressionLayer<SizeAbove> {
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM))
 }
 
-/// Serves until `app.shutdown` fires; then takes no more connections and lets requests under way
-/// end, for ten seconds at most.
-pub async fn serve(listener: tokio::net::TcpListener, app: Arc<App>) -> std::io::Result<()> {
+/// Lets connections in until it is closed; those that come later wait where they are.
+struct Door {
+    listener: TcpListener,
+    closed: CancellationToken,
+}
+
+impl Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        let next = Listener::accept(&mut self.listener);
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => std::future::pending().await,
+            accepted = next => accepted,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Serves until `app.shutdown` fires; lets nobody in from `app.doors_closed` on. Requests under way at the end
+/// may take ten seconds.
+pub async fn serve(listener: TcpListener, app: Arc<App>) -> std::io::Result<()> {
     let shutdown = app.shutdown.clone();
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let door = Door { listener, closed: app.doors_closed.clone() };
     // Answers are small and complete: waiting to fill a packet would only delay them.
-    let listener = listener.tap_io(|stream| {
+    let door = door.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(component = "http", %error, "could not set TCP_NODELAY");
         }
     });
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
     let stop = shutdown.clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
+    let server = axum::serve(door, service).with_graceful_shutdown(async move { stop.cancelled().await });
     let limit = async move {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_LIMIT).await;

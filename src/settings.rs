@@ -5,6 +5,7 @@ mod keys;
 mod limits;
 mod load;
 mod proof;
+mod upkeep;
 pub(crate) mod values;
 
 use std::net::SocketAddr;
@@ -45,6 +46,10 @@ pub struct Settings {
     pub max_snapshots: u32,
     pub allow_restart: bool,
     pub restart_delay: Duration,
+    /// How long imports in flight may go on once the program is to end.
+    pub drain: Duration,
+    /// Set aside for a full disk; 0 for nothing.
+    pub disk_reserve_mb: u32,
     /// Peers whose role headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `Host` header values that are ours, besides loopback names and the bound address.
@@ -110,6 +115,8 @@ impl Default for Settings {
             max_snapshots: 5,
             allow_restart: true,
             restart_delay: Duration::from_secs(3),
+            drain: Duration::from_secs(10),
+            disk_reserve_mb: 32,
             trusted_proxies: loopback.iter().filter_map(|net| net.parse().ok()).collect(),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),

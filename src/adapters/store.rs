@@ -437,6 +437,10 @@ pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send +
     fn audit_counts(&self, since: Option<Millis>, until: Option<Millis>) -> StoreFuture<'_, AuditCounts>;
     /// Whether anyone but this process has written since the last call; when in doubt, true.
     fn changed_by_others(&self) -> StoreFuture<'_, bool>;
+    /// Has whoever writes show that it still does.
+    fn probe(&self) -> StoreFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Finishes what was handed in and closes; later calls answer `Stopped`.
     fn close(&self);
 }

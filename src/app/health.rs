@@ -1,5 +1,6 @@
 //! How well the program is: its parts, its loops, and what it does to help itself.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ impl App {
             ts_iso: iso(now),
             uptime_sec: u64::try_from((now - self.started) / 1000).unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: self.phase().to_owned(),
             scheduler,
             db,
             replication: ReplicationHealth { status: 1, mode: "off".to_owned() },
@@ -142,23 +144,72 @@ impl App {
         self.pass_wanted.notify_one();
     }
 
-    /// Audits, then has the program stop and start again.
+    /// Audits, then has the program stop and start again. Who asks while that is under way gets the same
+    /// answer, and no second restart.
     pub async fn restart(&self, caller: &Caller) -> Result<(), AppError> {
         if !self.settings.allow_restart {
-            let detail = "restarting by the API is switched off (COMMAND_CENTER_ALLOW_RESTART)".to_owned();
+            let detail = "restarting is switched off (COMMAND_CENTER_ALLOW_RESTART)".to_owned();
             return Err(AppError::Forbidden(detail));
+        }
+        if self.is_restarting() {
+            return Ok(());
         }
         let delay = self.settings.restart_delay;
         let detail = json!({"delay_sec": delay.as_secs_f64()});
         let entry = draft(None, operation::RESTART_REQUESTED, caller, &new_action_id(), detail);
         self.store.append(vec![entry], self.clock.now()).await?;
         self.metrics.event(operation::RESTART_REQUESTED, "warning");
-        self.restarting.store(true, Ordering::Release);
-        let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            shutdown.cancel();
-        });
+        if !self.restarting.swap(true, Ordering::AcqRel) {
+            let leaving = self.leaving.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                leaving.cancel();
+            });
+        }
         Ok(())
+    }
+
+    /// Has the program end for good, also if it was about to start again.
+    pub fn stop(&self) {
+        self.restarting.store(false, Ordering::Release);
+        self.leaving.cancel();
+    }
+
+    /// The program helps itself: it starts again, whether or not that can be written down.
+    pub fn restart_to_recover(self: &Arc<Self>, why: &str) {
+        self.metrics.event(operation::RESTART_REQUESTED, "warning");
+        self.restarting.store(true, Ordering::Release);
+        let detail = json!({"why": why});
+        let entry = draft(None, operation::RESTART_REQUESTED, &command_center(), &new_action_id(), detail);
+        // Dropping the answer leaves the entry with the store, which writes it if it writes at all.
+        drop(self.store.append(vec![entry], self.clock.now()));
+        self.leaving.cancel();
+    }
+
+    /// What the program is about, in a word.
+    pub fn phase(&self) -> &'static str {
+        match (self.is_restarting(), self.leaving.is_cancelled()) {
+            (true, _) => "restarting",
+            (false, true) => "stopping",
+            (false, false) if !self.is_ready() => "starting",
+            (false, false) => "serving",
+        }
+    }
+
+    /// Why requests should not come here at the moment, if so.
+    pub async fn unreadiness(&self) -> Option<String> {
+        if !self.is_ready() {
+            return Some("the fleet is not up yet".to_owned());
+        }
+        if self.leaving.is_cancelled() {
+            let what = if self.is_restarting() { "restarts" } else { "stops" };
+            return Some(format!("draining: the program {what}"));
+        }
+        // A full disk, or a log that was tampered with, keeps nobody from asking.
+        if let Err(error) = self.store.audit_head().await {
+            return Some(error.to_string());
+        }
+        let dispatcher = self.loops.all().into_iter().find(|known| known.name == DISPATCHER && !known.is_well());
+        dispatcher.map(|known| known.tell())
     }
 }

@@ -167,9 +167,18 @@ impl Loops {
 }
 
 impl App {
-    /// Takes down what the watchdog saw; `stuck` is why the program ought to be restarted and is not.
-    pub fn note_loops(&self, loops: Vec<LoopHealth>, stuck: Option<String>) {
+    /// Takes down what the watchdog saw.
+    pub fn note_loops(&self, loops: Vec<LoopHealth>) {
         let mut seen = self.loops.lock();
-        *seen = Seen { loops, looked: Some(Instant::now()), stuck };
+        (seen.loops, seen.looked) = (loops, Some(Instant::now()));
+    }
+
+    /// Why the program ought to be restarted and is not yet; `None` when it need not be.
+    pub fn note_stuck(&self, why: Option<String>) {
+        let mut seen = self.loops.lock();
+        if let (None, Some(why)) = (&seen.stuck, &why) {
+            tracing::error!(component = "watchdog", "{why}");
+        }
+        seen.stuck = why;
     }
 }

@@ -50,6 +50,7 @@ impl App {
         metrics: Arc<Metrics>,
     ) -> Arc<App> {
         let now = clock.now();
+        let shutdown = CancellationToken::new();
         Arc::new(App {
             source,
             deletions: super::records::Deletions::default(),
@@ -59,7 +60,9 @@ impl App {
             clock,
             store,
             metrics,
-            shutdown: CancellationToken::new(),
+            leaving: shutdown.child_token(),
+            doors_closed: shutdown.child_token(),
+            shutdown,
             restarting: AtomicBool::new(false),
             connectors,
             fleet: Mutex::new(Fleet::default()),

@@ -30,6 +30,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// A clock that goes back further than this was set; less is drift put right.
 const SET_BACK_MS: Millis = 1_000;
 
+/// How often the dispatcher looks whether the program has ended.
+const LEAVING_NAP: Duration = Duration::from_millis(20);
+
 /// The longest sleep, so that a step of the clock is noticed within a second.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -73,6 +76,11 @@ impl App {
     /// Blocks until something is due, a second has passed or the program stops; takes what is due.
     pub fn wait_for_due(&self) -> DueBatch {
         let mut fleet = self.fleet();
+        if self.leaving.is_cancelled() {
+            // What is due stays so, and is on time when the program is back within the minute.
+            drop(self.timer_set.wait_timeout(fleet, LEAVING_NAP));
+            return DueBatch { due: Vec::new(), skipped: Vec::new(), lifts: Vec::new() };
+        }
         let earliest = fleet.next_due();
         let wait = earliest.map_or(NAP, |due| self.clock.until(due).min(NAP));
         if !wait.is_zero() {

@@ -189,6 +189,9 @@ pub struct Health {
     pub ts_iso: String,
     pub uptime_sec: u64,
     pub version: String,
+    /// starting, serving, restarting or stopping.
+    #[serde(default)]
+    pub phase: String,
     pub scheduler: SchedulerHealth,
     pub db: DbHealth,
     pub replication: ReplicationHealth,

@@ -59,7 +59,8 @@ pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, CliError> {
          Try: curl -H 'Authorization: Bearer sandbox-peakpro' http://{addr}{BASE_PATH}/jobs"
     ));
     let stop = CancellationToken::new();
-    stop_on_signals(stop.clone());
+    let stopping = stop.clone();
+    stop_on_signals(move || stopping.cancel());
     serve(listener, options(args.data.seed, args.data.jobs, args.data.contacts), Clock::System, stop)
         .await
         .context("the practice AccuLynx failed")?;

@@ -1,10 +1,11 @@
 //! `serve`: starts the server, waits for its end, and starts it anew when that is asked. The only
 //! place that spawns tasks.
 
+mod handover;
 mod restart;
 mod startup;
 
-use std::net::SocketAddr;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,8 +14,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+
+use handover::{Inheritance, Legacy};
+use restart::{Program, Rescue, SharedLegacy, locked};
 
 use super::settings_args::SettingsArgs;
 use super::{CliError, Exit, Global, out};
@@ -24,7 +29,7 @@ use crate::adapters::connectors::exec::Exec;
 use crate::adapters::connectors::http::Http;
 use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
-use crate::adapters::store::SqliteStore;
+use crate::adapters::store::{SqliteStore, Store as _};
 use crate::app::{App, DISPATCHER};
 use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
@@ -34,8 +39,11 @@ use crate::tasks::{
 };
 use crate::telemetry::{Metrics, init_logging};
 
-/// How long imports in flight may take to end by themselves.
-const RUN_GRACE: Duration = Duration::from_secs(10);
+/// How long the store may take to finish what was handed in and to close.
+const CLOSE_GRACE: Duration = Duration::from_secs(15);
+
+/// For how long nobody is let in any more and who is in is still answered.
+const LAST_CALL: Duration = Duration::from_millis(200);
 
 /// How long the loops may take to end once they are told to.
 const LOOP_GRACE: Duration = Duration::from_secs(15);
@@ -81,8 +89,8 @@ pub(super) struct ServeArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Stopped,
-    /// To be started anew on the same address.
-    Restart(SocketAddr),
+    /// To be started anew.
+    Restart,
 }
 
 pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> {
@@ -92,7 +100,9 @@ pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> 
         return Ok(Exit::Done);
     }
     // Asked now: after an upgrade in place the running program's path no longer names it.
-    let program = restart::Program::current();
+    let program = Arc::new(Program::current());
+    let inheritance = Inheritance::take();
+    let legacy = SharedLegacy::default();
     init_logging(loaded.settings.log_format, loaded.settings.log_level)?;
     for warning in &loaded.warnings {
         tracing::warn!(component = "settings", "{warning}");
@@ -101,17 +111,18 @@ pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> 
         args.sandbox.then(|| super::sandbox::options(args.sandbox_seed, args.sandbox_jobs, args.sandbox_contacts));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    let ending = runtime.block_on(run(loaded.settings, sandbox));
+    let ending = runtime.block_on(run(loaded.settings, sandbox, inheritance, &program, &legacy));
     runtime.shutdown_timeout(SHUTDOWN_GRACE);
     match ending? {
         Ending::Stopped => Ok(Exit::Done),
-        Ending::Restart(addr) => Err(program.restart(addr).into()),
+        Ending::Restart => Err(program.restart(&locked(&legacy)).into()),
     }
 }
 
 /// The application and its loops.
 struct Running {
     app: Arc<App>,
+    engine: Arc<SqliteStore>,
     loops: Arc<Supervisor>,
     watchdog: JoinHandle<()>,
     /// Ends the watchdog, after all that it watches.
@@ -120,13 +131,19 @@ struct Running {
 
 impl Running {
     /// Opens the store, brings the fleet up and starts the loops.
-    async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
-        let store = Arc::new(SqliteStore::open(&settings.dsn)?);
+    async fn start(
+        settings: Settings,
+        clock: Clock,
+        lock: Option<File>,
+        program: &Arc<Program>,
+        legacy: &SharedLegacy,
+    ) -> anyhow::Result<Running> {
+        let engine = Arc::new(SqliteStore::open_handed(&settings.dsn, lock)?);
         let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
         let exec = Arc::new(Exec::new(startup::programs(&settings), startup::exec_folder(&settings.dsn)));
         let (acculynx, http) = (Arc::new(AccuLynx::new()?), Arc::new(Http::new()?));
         let connectors = Connectors { acculynx, exec, http, noop: Arc::new(Noop) };
-        let app = App::new(settings, clock, store, connectors, metrics);
+        let app = App::new(settings, clock, engine.clone(), connectors, metrics);
         app.check_git().await?;
         let hints = Arc::new(HintQueue::default());
         let watcher = Arc::new(Watcher::new(app.clone(), hints.clone()));
@@ -137,31 +154,39 @@ impl Running {
         start_loops(&loops, &app, &hints, &watcher);
         let watched = CancellationToken::new();
         let (watchdog, stop) = (Watchdog::new(app.clone(), loops.clone()), watched.clone());
+        let mut rescue = Rescue { app: app.clone(), program: program.clone(), legacy: legacy.clone(), asked: None };
         let watchdog = std::thread::Builder::new()
             .name("watchdog".to_owned())
-            .spawn(move || watchdog.run(&stop))
+            .spawn(move || watchdog.run(&stop, move |why| rescue.see_to(why)))
             .context("cannot start the watchdog's thread")?;
-        Ok(Running { app, loops, watchdog, watched })
+        Ok(Running { app, engine, loops, watchdog, watched })
     }
 
-    /// Lets runs end, then the loops, then closes the store: nothing is claimed any more, and what
-    /// ended is recorded.
-    async fn stop(self) {
-        let Running { app, loops, watchdog, watched } = self;
-        app.drain_runs(RUN_GRACE).await;
+    /// Lets the loops end, then closes the store; nothing is claimed any more, and what ended is recorded.
+    /// Returns the store's lock, still held, where a successor is to have it.
+    async fn stop(self) -> Option<File> {
+        let Running { app, engine, loops, watchdog, watched } = self;
         let left = loops.stopped(LOOP_GRACE).await;
         if !left.is_empty() {
             tracing::warn!(component = "command-center", "did not end in time: {}", left.join(", "));
         }
-        watched.cancel();
-        // It sleeps for a second at most; a thread that panicked has nothing left to wait for.
-        let _ = tokio::task::spawn_blocking(move || watchdog.join()).await;
         // Nothing writes any more: this end is the one that the next start finds.
-        if let Err(error) = app.checkpoint_now().await {
-            tracing::warn!(component = "notary", %error, "the audit log's end was not signed");
+        if !matches!(tokio::time::timeout(CLOSE_GRACE, app.checkpoint_now()).await, Ok(Ok(_))) {
+            tracing::warn!(component = "notary", "the audit log's end was not signed");
         }
-        let closing = app.store.clone();
-        let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+        let lock = if app.is_restarting() { engine.keep_lock() } else { None };
+        let closing = tokio::task::spawn_blocking(move || engine.close());
+        if tokio::time::timeout(CLOSE_GRACE, closing).await.is_err() {
+            tracing::error!(
+                component = "command-center",
+                "the store does not close; what was answered is on disk all the same"
+            );
+        }
+        watched.cancel();
+        watchdog.thread().unpark();
+        // A thread that panicked has nothing left to wait for.
+        let _ = tokio::task::spawn_blocking(move || watchdog.join()).await;
+        lock
     }
 }
 
@@ -184,6 +209,8 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
         let a = app.clone();
         loops.start("git-keeper", Need::Optional, move |pulse| GitKeeper::new(a.clone()).run(pulse));
     }
+    let a = app.clone();
+    loops.start("store", Need::Vital, move |pulse| startup::probe_store(a.clone(), pulse));
     loops.start("runtime", Need::Vital, |pulse| async move {
         while pulse.sleep(TICK, "the next tick").await {}
         Ok(())
@@ -191,11 +218,20 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
 }
 
 /// Runs the server until it is told to stop or to restart.
-async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow::Result<Ending> {
+async fn run(
+    mut settings: Settings,
+    sandbox: Option<SandboxOptions>,
+    inheritance: Inheritance,
+    program: &Arc<Program>,
+    legacy: &SharedLegacy,
+) -> anyhow::Result<Ending> {
     startup::check_data_dir(&settings.data_dir)?;
-    let resumed = restart::resumed();
-    let listener = startup::bind(settings.addr, resumed).await?;
+    let Inheritance { addr: resumed, listener: handed, lock, recoveries } = inheritance;
+    let listener = startup::listen(settings.addr, resumed, handed).await?;
     let addr = listener.local_addr().context("the listening socket has no address")?;
+    let listener = listener.into_std().context("the listening socket cannot be shared")?;
+    *locked(legacy) = Legacy { addr: Some(addr), listener: listener.try_clone().ok(), lock: None, recoveries };
+    let listener = TcpListener::from_std(listener).context("the listening socket cannot be used")?;
     let clock = Clock::System;
     let practice_stop = CancellationToken::new();
     let mut guide = None;
@@ -205,29 +241,51 @@ async fn run(mut settings: Settings, sandbox: Option<SandboxOptions>) -> anyhow:
         settings.acculynx.api_key = Some(Secret(format!("{KEY_PREFIX}{{tenant}}")));
         guide = Some(startup::guide(addr, practice, &settings.desired_dir));
     }
-    let running = Running::start(settings, clock).await?;
+    let running = Running::start(settings, clock, lock, program, legacy).await?;
     let app = running.app.clone();
-    stop_on_signals(app.shutdown.clone());
+    let stopping = app.clone();
+    stop_on_signals(move || stopping.stop());
+    startup::restart_on_hangup(app.clone());
     tracing::info!(component = "command-center", address = %addr, "listening on http://{addr}");
     // Who reads it has done so before a restart.
     if let Some(guide) = guide.filter(|_| resumed.is_none()) {
         out::note(&guide);
     }
-    let served = crate::http::serve(listener, app.clone()).await;
-    // A server that failed by itself must take the rest down with it.
-    app.shutdown.cancel();
-    running.stop().await;
+    let serving = async {
+        let served = crate::http::serve(listener, app.clone()).await;
+        // A server that failed by itself must take the rest down with it.
+        app.leaving.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serving, leave(&app, legacy));
+    let lock = running.stop().await;
     practice_stop.cancel();
     served.with_context(|| format!("the server on {addr} failed"))?;
-    Ok(if app.is_restarting() { Ending::Restart(addr) } else { Ending::Stopped })
+    locked(legacy).lock = lock;
+    Ok(if app.is_restarting() { Ending::Restart } else { Ending::Stopped })
+}
+
+/// Waits until the program is to end; then lets runs end, while requests are still answered, and closes up.
+async fn leave(app: &App, legacy: &SharedLegacy) {
+    app.leaving.cancelled().await;
+    app.drain_runs(app.settings.drain).await;
+    if !app.is_restarting() {
+        // Nobody comes after; who connects now is to learn that at once.
+        locked(legacy).listener = None;
+    }
+    // Connections that are kept get a last answer, which says that they are closed; new ones wait for the
+    // successor.
+    app.doors_closed.cancel();
+    tokio::time::sleep(LAST_CALL).await;
+    app.shutdown.cancel();
 }
 
 /// The first Ctrl-C or SIGTERM asks for an orderly end, the second ends at once.
-pub(super) fn stop_on_signals(stop: CancellationToken) {
+pub(super) fn stop_on_signals(stop: impl FnOnce() + Send + 'static) {
     tokio::spawn(async move {
         startup::signal().await;
         tracing::info!(component = "command-center", "stopping; once more to stop at once");
-        stop.cancel();
+        stop();
         startup::signal().await;
         // 128 + SIGINT, as shells count it.
         std::process::exit(130);

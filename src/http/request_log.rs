@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -47,6 +48,10 @@ pub async fn record(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let line = Line { method: &method, endpoint: &endpoint, status, seconds, id: &id, peer: &peer.to_string() };
     line.write(noted.as_ref());
     response.headers_mut().insert(REQUEST_ID, id);
+    if app.leaving.is_cancelled() {
+        // Whoever keeps the connection would find it closed in the middle of the next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

@@ -52,6 +52,9 @@ const API_VERSION: &str = "1";
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     pub status: String,
+    /// Why, where it is not well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -68,12 +71,22 @@ pub fn routes() -> Vec<Route> {
     let public = |route: Route| route.under("System", "http").loose();
     vec![
         public(Route::get("/healthz", healthz))
-            .says("Liveness probe", "Answers while the process serves.")
-            .answers::<Probe>(200, "`healthy`."),
+            .says(
+                "Liveness probe",
+                "Whether the process is worth keeping: whoever keeps it alive restarts it on a 503.",
+            )
+            .answers::<Probe>(200, "`healthy`.")
+            .answers::<Probe>(
+                503,
+                "`lost`: nobody watches its loops any more, or only a restart helps and it may not do that itself.",
+            ),
         public(Route::get("/readyz", readyz))
             .says("Readiness probe", "Whether requests should be sent here.")
             .answers::<Probe>(200, "`ready`.")
-            .answers::<Probe>(503, "`not_ready`: starting, stopping, or without a working store or scheduler."),
+            .answers::<Probe>(
+                503,
+                "`not_ready`: starting, draining, or without a working store or scheduler; `reason` says which.",
+            ),
         public(Route::get("/health", plain_health))
             .says("Health, in the older form", "Answers while the process serves.")
             .answers::<Probe>(200, "`ok`."),
@@ -88,25 +101,25 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-fn probe(status: &str) -> Json<Probe> {
-    Json(Probe { status: status.to_owned() })
+fn probe(status: &str, reason: Option<String>) -> Json<Probe> {
+    Json(Probe { status: status.to_owned(), reason })
 }
 
-async fn healthz() -> Json<Probe> {
-    probe("healthy")
+async fn healthz(State(app): State<Arc<App>>) -> Response {
+    match app.is_lost() {
+        None => probe("healthy", None).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, probe("lost", Some(why))).into_response(),
+    }
 }
 
 async fn plain_health() -> Json<Probe> {
-    probe("ok")
+    probe("ok", None)
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let health = app.health().await;
-    let is_ready = !app.shutdown.is_cancelled() && health.db.serves() && health.scheduler.status == 1;
-    if is_ready {
-        probe("ready").into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, probe("not_ready")).into_response()
+    match app.unreadiness().await {
+        None => probe("ready", None).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, probe("not_ready", Some(why))).into_response(),
     }
 }
 

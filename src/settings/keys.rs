@@ -10,7 +10,7 @@ use super::values::{
     program_list, seconds, socket_address, web_url, words,
 };
 use super::{AuthMode, Settings};
-use super::{limits, proof};
+use super::{limits, proof, upkeep};
 use crate::adapters::connectors::Secret;
 
 /// One setting.
@@ -290,6 +290,8 @@ pub static KEYS: &[Key] = &[
         |s, text| seconds(text, Duration::ZERO, Duration::from_secs(3600)).map(|v| s.restart_delay = v),
         |s| in_seconds(s.restart_delay),
     ),
+    upkeep::DRAIN_SEC,
+    upkeep::DISK_RESERVE_MB,
     limits::MAX_CONCURRENT_RUNS,
     limits::MAX_RUNS_PER_CONNECTOR,
     limits::MAX_RUNS_PER_TENANT,

@@ -157,7 +157,7 @@ impl Supervisor {
             }
             views.push(view);
         }
-        self.app.note_loops(views, None);
+        self.app.note_loops(views);
         hopeless
     }
 

@@ -27,13 +27,17 @@ impl Watchdog {
     }
 
     /// Looks until `stop`, which outlasts the loops.
-    pub fn run(self, stop: &CancellationToken) {
+    /// `rescue` is told in each round what only a restart of the program helps, if anything, and returns what
+    /// is to be shown of it.
+    pub fn run(self, stop: &CancellationToken, mut rescue: impl FnMut(Option<String>) -> Option<String>) {
         let settings = &self.app.settings;
         let round = (settings.scheduler_stall / 8).min(settings.health_interval).clamp(SOONEST, LATEST);
         let started = Instant::now();
         while !stop.is_cancelled() {
-            self.supervisor.look(started.elapsed(), self.app.clock.now(), round * ROUNDS);
-            std::thread::sleep(round);
+            let hopeless = self.supervisor.look(started.elapsed(), self.app.clock.now(), round * ROUNDS);
+            self.app.note_stuck(rescue(hopeless));
+            // Whoever ends it wakes it.
+            std::thread::park_timeout(round);
         }
     }
 }

@@ -26,6 +26,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -87,11 +88,16 @@ impl SqliteStore {
     /// Opens the store, alone: a second process that tries is told so. Makes missing folders and
     /// brings the schema up to date.
     pub fn open(path: &Path) -> StoreResult<SqliteStore> {
+        SqliteStore::open_handed(path, None)
+    }
+
+    /// As `open`, with the locked file that a predecessor handed over.
+    pub fn open_handed(path: &Path, lock: Option<File>) -> StoreResult<SqliteStore> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .map_err(|e| open_error(path, &format!("its folder cannot be made: {e}")))?;
         }
-        let lock = StoreLock::take(path)?;
+        let lock = StoreLock::take(path, lock)?;
         SqliteStore::open_with(path, Some(lock))
     }
 
@@ -118,6 +124,11 @@ impl SqliteStore {
         let readers = Arc::new(Readers { path: path.to_owned(), idle, suspicion: suspicion.clone() });
         let (path, lock) = (path.to_owned(), Mutex::new(lock));
         Ok(SqliteStore { path, writer, readers, lock, suspicion, was_closed_in_order })
+    }
+
+    /// Takes the lock out, for a successor: it is held on when the store closes.
+    pub fn keep_lock(&self) -> Option<File> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take()?.keep()
     }
 
     fn read<T>(
@@ -471,6 +482,10 @@ impl Store for SqliteStore {
     fn changed_by_others(&self) -> StoreFuture<'_, bool> {
         self.writer
             .submit(Lane::Completion, "look for foreign writes", |work| Ok(std::mem::take(&mut work.foreign_writes)))
+    }
+
+    fn probe(&self) -> StoreFuture<'_, ()> {
+        self.writer.submit(Lane::Completion, "show that it writes", |_| Ok(()))
     }
 
     fn close(&self) {

@@ -115,6 +115,9 @@ impl App {
                 return self.stopped(flight);
             };
             let Some(room) = self.come_in(job, flight, &asker).await else {
+                if !is_parked && flight.reason.get().is_none() {
+                    self.put_off(job, progress).await;
+                }
                 return self.stopped(flight);
             };
             if let Some(became) = self.called_off(job) {
@@ -238,6 +241,21 @@ impl App {
         Some(now + wait)
     }
 
+    /// A run that had not begun when the program was to end: no interruption, it begins at the next start.
+    async fn put_off(&self, job: &Job, progress: &Progress) {
+        let parked = Parked {
+            run: job.run,
+            attempts: progress.attempts,
+            retry_at: self.clock.now(),
+            message: "not begun: the server was stopped before its turn came".to_owned(),
+            error_class: ErrorClass::Interrupted.as_str(),
+            log: progress.log.text(),
+        };
+        if let Err(error) = self.store.park_run(parked).await {
+            tracing::warn!(component = "acculynx-scheduler", run = job.run, %error, "a run that has not begun shows as interrupted");
+        }
+    }
+
     /// Waits until `at`. An inner `None` is the time to go on; the outer one the program's end.
     async fn until_next_attempt(
         &self,
@@ -271,7 +289,7 @@ impl App {
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return Woken::Shutdown,
+                () = self.leaving.cancelled() => return Woken::Shutdown,
                 () = flight.cancel.cancelled() => {
                     return if flight.reason.get().is_some() { Woken::Stopped } else { Woken::Shutdown };
                 }

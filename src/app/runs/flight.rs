@@ -69,7 +69,7 @@ impl App {
         let mut lines = self.runs.lines();
         let Some(line) = lines.get_mut(&job.id) else { return };
         line.flights.retain(|other| !Arc::ptr_eq(other, flight));
-        if self.shutdown.is_cancelled() {
+        if self.leaving.is_cancelled() {
             // What waits stands in the store and is found at the next start.
             line.waiting.clear();
         }
@@ -111,12 +111,17 @@ impl App {
         }
     }
 
-    /// Lets runs end by themselves for `limit`, then cancels them and waits a moment more.
+    /// Lets no run start any more and those that go on end by themselves for `limit`; then cancels them and
+    /// waits a moment more. What has not begun stands in the store and is taken up at the next start, as is
+    /// what did not end, by its rule for retries.
     pub async fn drain_runs(&self, limit: Duration) {
+        self.leaving.cancel();
+        self.timer_set.notify_all();
+        self.admission.close();
         self.runs.tasks.close();
         if tokio::time::timeout(limit, self.runs.tasks.wait()).await.is_err() {
+            tracing::warn!(component = "acculynx-scheduler", "imports still under way after {limit:?} are stopped");
             self.runs.cancel.cancel();
-            self.admission.close();
             if tokio::time::timeout(Duration::from_secs(10), self.runs.tasks.wait()).await.is_err() {
                 tracing::warn!(component = "acculynx-scheduler", "some imports did not stop; they show as interrupted");
             }

@@ -88,7 +88,7 @@ impl App {
             let nap = until.map_or(LOOK, |until| self.clock.nap_until(until));
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return false,
+                () = self.leaving.cancelled() => return false,
                 () = flight.cancel.cancelled() => return false,
                 () = rest(nap) => {}
             }

@@ -33,10 +33,3 @@ pub struct DbHealth {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
 }
-
-impl DbHealth {
-    /// Whether requests can be answered: a log that was tampered with keeps nobody from that.
-    pub fn serves(&self) -> bool {
-        self.status == 1 || (self.message.is_none() && self.audit.valid == Some(false))
-    }
-}

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -13,16 +14,35 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::clock::Clock;
 use crate::adapters::connectors::exec::Programs;
 use crate::adapters::source::Source;
-use crate::core::model::{Connector, ScheduleId};
+use crate::adapters::store::StoreError;
+use crate::app::{App, Pulse};
+use crate::core::model::{Caller, Connector, ScheduleId, Source as Model};
 use crate::sandbox::{BASE_PATH, SandboxOptions};
 use crate::settings::Settings;
+use crate::tasks::Ended;
 
 /// How often a restarted program tries for its address while its predecessor lets go of it.
 const RETRIES: u32 = 50;
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
+/// Uses the socket that was handed over, unless the settings ask for another address by now.
+pub(super) async fn listen(
+    addr: SocketAddr,
+    resumed: Option<SocketAddr>,
+    handed: Option<std::net::TcpListener>,
+) -> anyhow::Result<TcpListener> {
+    let is_wanted = |listener: &std::net::TcpListener| {
+        // What comes from whoever started the program, and not from a predecessor, is where it is to listen.
+        resumed.is_none() || addr.port() == 0 || listener.local_addr().is_ok_and(|bound| bound == addr)
+    };
+    match handed.filter(is_wanted).and_then(|listener| TcpListener::from_std(listener).ok()) {
+        Some(listener) => Ok(listener),
+        None => bind(addr, resumed).await,
+    }
+}
+
 /// Listens on `addr`, or after a restart on the address it had before.
-pub(super) async fn bind(addr: SocketAddr, resumed: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
+async fn bind(addr: SocketAddr, resumed: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
     // Port 0 asks for any free port; a restart keeps the one it was given.
     let addr = match resumed {
         Some(before) if addr.port() == 0 => before,
@@ -118,6 +138,50 @@ pub(super) async fn signal() {
     tokio::select! {
         () = interrupt => {}
         () = terminate => {}
+    }
+}
+
+/// SIGHUP restarts the program, as the API does. One that was started from a terminal ends with it.
+#[cfg(unix)]
+pub(super) fn restart_on_hangup(app: Arc<App>) {
+    use std::io::IsTerminal as _;
+    use tokio::signal::unix::{SignalKind, signal};
+    let has_terminal = io::stdin().is_terminal();
+    tokio::spawn(async move {
+        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+        while hangups.recv().await.is_some() {
+            if has_terminal {
+                app.stop();
+                continue;
+            }
+            let caller = Caller { source: Model::CommandCenter, actor: "SIGHUP".to_owned() };
+            if let Err(error) = app.restart(&caller).await {
+                tracing::warn!(component = "command-center", %error, "SIGHUP does not restart the program");
+            }
+        }
+    });
+}
+
+#[cfg(not(unix))]
+pub(super) fn restart_on_hangup(_: Arc<App>) {}
+
+/// How long the store may be busy with what was handed in before.
+const BUSY: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Asks the store's writer again and again whether it still writes.
+pub(super) async fn probe_store(app: Arc<App>, pulse: Pulse) -> Ended {
+    loop {
+        pulse.waits(BUSY, "the store's writer");
+        match app.store.probe().await {
+            // The thread is gone, and does not come back.
+            Err(error @ StoreError::Stopped) if !pulse.is_stopping() => return Err(error.into()),
+            Err(error) => pulse.failed(&error),
+            Ok(()) => pulse.is_well(),
+        }
+        if !pulse.sleep(PROBE_EVERY, "the next look").await {
+            return Ok(());
+        }
     }
 }
 

@@ -9,19 +9,41 @@ use super::{StoreError, StoreResult, open_error, with_suffix};
 pub(super) struct StoreLock(File);
 
 impl StoreLock {
-    pub(super) fn take(database: &Path) -> StoreResult<StoreLock> {
+    /// Takes the lock; or has it already, if `handed` is the file that a predecessor in this process locked.
+    pub(super) fn take(database: &Path, handed: Option<File>) -> StoreResult<StoreLock> {
         let path = with_suffix(database, ".lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| open_error(&path, &e))?;
+        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = match handed.filter(|file| is_at(file, &path)) {
+            Some(file) => file,
+            None => open().map_err(|e| open_error(&path, &e))?,
+        };
+        // Locking what is locked by the same open file does nothing.
         match file.try_lock() {
             Ok(()) => Ok(StoreLock(file)),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: database.display().to_string() }),
             Err(TryLockError::Error(error)) => Err(open_error(&path, &error)),
         }
+    }
+}
+
+/// Whether the open file is the one that lies at the path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().ok().zip(std::fs::metadata(path).ok()).is_some_and(|(a, b)| same(a, b))
+}
+
+/// Files are handed over on Unix alone.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    false
+}
+
+impl StoreLock {
+    /// The locked file, for a successor: it stays locked.
+    pub(super) fn keep(self) -> Option<File> {
+        self.0.try_clone().ok().inspect(|_| std::mem::forget(self))
     }
 }
 

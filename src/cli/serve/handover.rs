@@ -1,0 +1,166 @@
+//! What a program that restarts in place hands its successor through `exec`: the listening socket, so that
+//! connections wait instead of being refused, and the store's locked file, so that nobody slips in between.
+//! Elsewhere than on Unix nothing can be handed over, and the successor tries for both until it has them.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use crate::core::watch::Recoveries;
+
+/// Tells a restarted program the address that it had.
+const RESUMED: &str = "COMMAND_CENTER_RESUMED_ADDR";
+/// `PID:SOCKET:LOCK`, file descriptors of the process with that number, which is its own.
+#[cfg(unix)]
+const HANDED: &str = "COMMAND_CENTER_HANDED_OVER";
+/// How often, and when last, the program restarted itself to recover.
+const RECOVERIES: &str = "COMMAND_CENTER_RECOVERIES";
+
+/// What a predecessor left.
+#[derive(Default)]
+pub(super) struct Inheritance {
+    /// The address it listened on; `None` when there was none before.
+    pub addr: Option<SocketAddr>,
+    pub listener: Option<TcpListener>,
+    pub lock: Option<File>,
+    pub recoveries: Recoveries,
+}
+
+/// What is left to a successor.
+#[derive(Default)]
+pub(super) struct Legacy {
+    pub addr: Option<SocketAddr>,
+    pub listener: Option<TcpListener>,
+    pub lock: Option<File>,
+    pub recoveries: Recoveries,
+}
+
+impl Inheritance {
+    /// Call it once, early: what was handed over is closed to programs that this one starts.
+    pub(super) fn take() -> Inheritance {
+        let read = |name: &str| std::env::var(name).ok();
+        let addr = read(RESUMED).and_then(|addr| addr.parse().ok());
+        let recoveries = read(RECOVERIES).map(|text| Recoveries::parse(&text)).unwrap_or_default();
+        let (listener, lock) = unix::adopt(addr);
+        Inheritance { addr, listener, lock, recoveries }
+    }
+}
+
+impl Legacy {
+    /// Has `command` find it all.
+    pub(super) fn leave_to(&self, command: &mut Command) {
+        if let Some(addr) = self.addr {
+            command.env(RESUMED, addr.to_string());
+        }
+        if self.recoveries.count > 0 {
+            command.env(RECOVERIES, self.recoveries.to_text());
+        }
+        unix::bequeath(self, command);
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+    use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+
+    use super::*;
+
+    /// Leaves the descriptors open for what is executed in this process's place.
+    pub(super) fn bequeath(legacy: &Legacy, command: &mut Command) {
+        let keep = |fd: Option<BorrowedFd<'_>>| {
+            let fd = fd.filter(|fd| fcntl_setfd(fd, FdFlags::empty()).is_ok());
+            fd.map_or(-1, |fd| fd.as_raw_fd())
+        };
+        let listener = keep(legacy.listener.as_ref().map(|listener| listener.as_fd()));
+        let lock = keep(legacy.lock.as_ref().map(|lock| lock.as_fd()));
+        command.env(HANDED, format!("{}:{listener}:{lock}", std::process::id()));
+    }
+
+    /// The socket and the lock that were handed over, each if it is what it should be.
+    pub(super) fn adopt(addr: Option<SocketAddr>) -> (Option<TcpListener>, Option<File>) {
+        let Some((socket, lock)) = std::env::var(HANDED).ok().as_deref().and_then(descriptors) else {
+            return (activated(), None);
+        };
+        let listener = own(socket).and_then(|fd| listening(fd, addr));
+        (listener, own(lock).map(File::from))
+    }
+
+    fn descriptors(text: &str) -> Option<(RawFd, RawFd)> {
+        let mut parts = text.split(':');
+        let mut next = || parts.next()?.parse::<RawFd>().ok();
+        let (pid, socket, lock) = (next()?, next()?, next()?);
+        // What a grandchild finds in its environment was not meant for it.
+        (u32::try_from(pid) == Ok(std::process::id())).then_some((socket, lock))
+    }
+
+    /// The first socket of systemd's, when it started this program by socket activation.
+    fn activated() -> Option<TcpListener> {
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let is_ours = number("LISTEN_PID")? == std::process::id() && number("LISTEN_FDS")? >= 1;
+        is_ours.then(|| own(3)).flatten().and_then(|fd| listening(fd, None))
+    }
+
+    /// A listening socket, on that address if one is given.
+    fn listening(fd: OwnedFd, addr: Option<SocketAddr>) -> Option<TcpListener> {
+        if !rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false) {
+            return None;
+        }
+        let listener = TcpListener::from(fd);
+        let bound = listener.local_addr().ok()?;
+        (addr.is_none_or(|addr| addr == bound) && listener.set_nonblocking(true).is_ok()).then_some(listener)
+    }
+
+    /// Takes an open descriptor over, closed to programs that this one starts.
+    #[expect(unsafe_code, reason = "a number from the predecessor is the only name a descriptor has")]
+    fn own(fd: RawFd) -> Option<OwnedFd> {
+        if fd < 3 {
+            return None;
+        }
+        // SAFETY: borrowed for one call, which only asks whether it is open.
+        fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).ok()?;
+        // SAFETY: open, and nobody else's: this runs before the program opens anything that it keeps, and the
+        // predecessor, which named it for this very process, is gone.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        fcntl_setfd(&owned, FdFlags::CLOEXEC).ok()?;
+        Some(owned)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_a_listening_socket_on_the_address_is_taken() {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap();
+            let copy = || OwnedFd::from(listener.try_clone().unwrap());
+            assert_eq!(listening(copy(), Some(addr)).unwrap().local_addr().unwrap(), addr);
+            assert!(listening(copy(), Some("127.0.0.1:1".parse().unwrap())).is_none());
+            let client = std::net::TcpStream::connect(addr).unwrap();
+            assert!(listening(OwnedFd::from(client), None).is_none());
+            assert!(listening(OwnedFd::from(tempfile::tempfile().unwrap()), None).is_none());
+            assert!(own(-1).is_none() && own(1_000_000).is_none());
+        }
+
+        #[test]
+        fn what_was_left_to_another_process_is_not_taken() {
+            let pid = std::process::id();
+            assert_eq!(descriptors(&format!("{pid}:5:-1")), Some((5, -1)));
+            assert_eq!(descriptors(&format!("{}:5:6", pid + 1)), None);
+            assert_eq!(descriptors("x"), None);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod unix {
+    use super::*;
+
+    pub(super) fn bequeath(_: &Legacy, _: &mut Command) {}
+
+    pub(super) fn adopt(_: Option<SocketAddr>) -> (Option<TcpListener>, Option<File>) {
+        (None, None)
+    }
+}

@@ -78,6 +78,8 @@ pub struct Server {
     options: Options,
     client: reqwest::Client,
     starts: u32,
+    /// Another copy of the binary, where a test wants one.
+    program: Option<PathBuf>,
 }
 
 impl Server {
@@ -106,7 +108,7 @@ impl Server {
             .timeout(PATIENCE * 2)
             .build()
             .expect("an HTTP client");
-        let server = Server { child: None, home, addr: free_addr(), options, client, starts: 0 };
+        let server = Server { child: None, home, addr: free_addr(), options, client, starts: 0, program: None };
         fs::create_dir_all(server.desired("schedules")).expect("the desired directory");
         fs::create_dir_all(server.path("data")).expect("the data directory");
         for (path, content) in &server.options.files {
@@ -127,6 +129,11 @@ impl Server {
             self.addr = free_addr();
         }
         panic!("the server does not start:\n{}", self.log_tail());
+    }
+
+    /// Runs this copy of the binary from the next start on.
+    pub fn use_program(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
     }
 
     /// Starts the server and kills it before or while it gets ready.
@@ -151,7 +158,10 @@ impl Server {
 
     /// The binary with this home's environment and nothing of the caller's settings.
     pub fn command(&self) -> Command {
-        let mut command = bare_command(self.home.path());
+        let mut command = match &self.program {
+            Some(program) => command_of(program, self.home.path()),
+            None => bare_command(self.home.path()),
+        };
         command
             .env("COMMAND_CENTER_ADDR", self.addr.to_string())
             .env("COMMAND_CENTER_DESIRED_DIR", self.path("desired"))
@@ -300,7 +310,11 @@ impl Drop for Server {
 
 /// The binary in `directory`, without any setting of the caller's environment.
 pub fn bare_command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_command-center"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_command-center")), directory)
+}
+
+fn command_of(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("COMMAND_CENTER_") || text.starts_with("CC_SECRET_") {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::flight::Stopped;
-use super::{Job, RunEnd, Waiting};
+use super::{Job, RunEnd, Stage, Waiting};
 use crate::adapters::store::{Asked, Claim, Claimed, Completion, Granted, OpenRun};
 use crate::app::App;
 use crate::app::apply::{command_center, draft, new_action_id};
@@ -116,8 +116,11 @@ impl App {
         let status = self.status_of(id).await?;
         let queued = self.is_waiting(id, run);
         let waits_for = status.as_ref().filter(|status| !status.running).and_then(|status| status.waiting_for.clone());
+        let is_put_off =
+            self.leaving.is_cancelled() && !matches!(self.runs.stage_of(id, run), Some(Stage::Running { .. }));
         let (state, message) = match (ended, waits_for) {
             (Some(end), _) => ("done", end.message.clone()),
+            (None, _) if is_put_off => ("queued", "the import begins when the program is back".to_owned()),
             (None, _) if queued => ("queued", "the import begins when the one in flight has ended".to_owned()),
             (None, Some(what)) => ("queued", begins_when(&what, status.as_ref())),
             (None, None) => ("running", "the import goes on".to_owned()),

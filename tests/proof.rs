@@ -262,3 +262,56 @@ async fn checkpoints_are_posted_until_they_are_taken() {
     assert!(metrics.contains("command_center_audit_checkpoint_posts_total{outcome=\"failed\"} 1"), "{metrics}");
     assert!(!log(&server).contains("hush"), "the address is in the log");
 }
+
+#[tokio::test]
+async fn old_entries_are_sealed_and_read_on_whatever_kills_the_program() {
+    let mut options = Options::default()
+        .env("COMMAND_CENTER_AUDIT_LIVE", "1000")
+        .env("COMMAND_CENTER_CHECKPOINT_INTERVAL_SEC", "1")
+        .env("COMMAND_CENTER_AUDIT_VERIFY_INTERVAL_SEC", "1");
+    for n in 0..3300 {
+        options = options.noop(&format!("t{n:04}"), "interval_sec: 86400\n");
+    }
+    let mut server = options.start().await;
+    let entries = 3300;
+    for round in 0..6u64 {
+        tokio::time::sleep(std::time::Duration::from_millis(300 * round)).await;
+        server.kill9();
+        let found = verdict(&server, &[], 0);
+        assert!(found["total_entries"].as_u64() >= Some(entries), "{found}");
+        server.launch().await;
+    }
+    server.until_health("a verification", |health| health["db"]["audit"]["valid"] == true).await;
+    let sealed = |facts: &Value| facts["audit_sealed"]["entries"].as_u64();
+    let facts = common::eventually("a sealed block", async || {
+        let facts = server.get("/ops/db").ops().send().await.expect(200);
+        common::hold(sealed(&facts) >= Some(2000), &facts).map(|()| facts)
+    })
+    .await;
+    assert!(
+        facts["rows"]["audit"].as_u64() < Some(2000) && facts["limits"]["audit"]["live_entries"] == 1000,
+        "{facts}"
+    );
+    assert!(facts["table_bytes"]["audit_segments"].as_u64() > Some(0), "{facts}");
+    let first = server.get("/api/crm/import/noop/audit?tenant=t0000").ops().send().await.expect(200);
+    let found: Vec<&Value> = first["entries"].as_array().expect("entries").iter().collect();
+    assert!(found.iter().any(|entry| entry["operation"] == "scheduler.schedule.created"), "{first}");
+    let export = server.cli(&["audit", "export", "--all", "--format", "jsonl"]).expect(0);
+    fs::write(server.path("all.jsonl"), &export.out).expect("written");
+    let (code, said) = script(&server, &["all.jsonl"]);
+    assert!(code == 0 && said.starts_with("valid: "), "{said}");
+    server.kill9();
+    let sql = server.sql();
+    let packed: Vec<u8> =
+        sql.query_row("SELECT packed FROM audit_segments WHERE first_seq = 1", [], |row| row.get(0)).expect("a block");
+    let mut spoiled = packed;
+    spoiled[100] ^= 1;
+    sql.execute("UPDATE audit_segments SET packed = ?1 WHERE first_seq = 1", [spoiled]).expect("by hand");
+    drop(sql);
+    let found = verdict(&server, &[], 1);
+    assert!(found["message"].as_str().expect("text").contains("entries 1 to 2000 are damaged"), "{found}");
+    server.launch().await;
+    server.until_health("the damage to be noticed", |health| health["db"]["audit"]["valid"] == false).await;
+    assert!(server.get("/readyz").send().await.code() == 200, "a damaged log keeps nobody from working");
+    server.get("/api/crm/import/noop/audit?tenant=t0000").ops().send().await.problem(500);
+}

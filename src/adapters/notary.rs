@@ -133,7 +133,7 @@ impl Notary {
     /// Puts checkpoints of entries after `seq` aside: they were lost, and that is written down elsewhere.
     pub fn set_aside_after(&self, seq: i64, now: Millis) -> Result<u64, NotaryError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = self.kept.set_aside_after(&self.own.name, seq, now)?;
+        let moved = self.kept.set_aside_after(Some(&self.own.name), seq, now)?;
         *last = self.kept.last(&self.own.name)?;
         Ok(moved)
     }

@@ -331,7 +331,7 @@ pub struct StoreFacts {
     pub wal_bytes: u64,
     /// Rows by table.
     pub rows: std::collections::BTreeMap<String, u64>,
-    /// Bytes by table with its indexes; of a large store as measured last, and empty before that.
+    /// Bytes by table with its indexes; empty for a store above 256 MiB, where measuring would read too much.
     #[serde(default)]
     pub table_bytes: std::collections::BTreeMap<String, u64>,
     /// Bytes within the file that are free: they are used again before the file grows.

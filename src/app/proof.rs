@@ -340,7 +340,8 @@ impl App {
         let fact: serde_json::Value = serde_json::from_str(&fact).unwrap_or_default();
         let (at, valid) =
             (fact.get("at").and_then(|at| at.as_i64()), fact.get("valid").and_then(|valid| valid.as_bool()));
-        if let (Some(at), Some(valid), true) = (at, valid, self.proof.state().verified.is_none()) {
+        let is_newest = self.proof.state().verified.is_none();
+        if let (Some(at), Some(valid), true) = (at, valid, is_newest) {
             let entries = fact.get("entries").and_then(|entries| entries.as_u64()).unwrap_or(0);
             let message = fact.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned();
             self.metrics.audit_verified(valid, seconds(at));

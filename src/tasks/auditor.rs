@@ -70,12 +70,16 @@ impl Auditor {
 
     async fn forget(&self, what: Past, pulse: &Pulse) -> anyhow::Result<()> {
         pulse.waits(LONGEST, "forgetting what is not to be kept");
-        let mut after = None;
+        let (mut after, mut removed) = (None, 0);
         loop {
             let step = self.app.forget(what, after.take()).await?;
             pulse.goes_on();
+            removed += step.removed;
             after = step.next;
             if after.is_none() || pulse.is_stopping() {
+                if removed > 0 {
+                    tracing::info!(component = "store", removed, "forgot {what:?} that are not to be kept");
+                }
                 return Ok(());
             }
             tokio::time::sleep(BREATH).await;

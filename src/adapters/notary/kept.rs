@@ -56,9 +56,14 @@ impl Kept {
 
     /// The store's checkpoint that came last.
     pub fn last(&self, origin: &str) -> Result<Option<Signed>, NotaryError> {
+        self.newest(|signed| signed.checkpoint.origin == origin)
+    }
+
+    /// The last checkpoint of those that are asked for: also of a store that cannot be asked for its name.
+    pub fn newest(&self, is_asked_for: impl Fn(&Signed) -> bool) -> Result<Option<Signed>, NotaryError> {
         for file in self.files()?.iter().rev() {
             let (found, _) = read_kept(&files::read(file)?.unwrap_or_default());
-            if let Some(last) = found.into_iter().rfind(|signed| signed.checkpoint.origin == origin) {
+            if let Some(last) = found.into_iter().rfind(&is_asked_for) {
                 return Ok(Some(last));
             }
         }
@@ -99,16 +104,17 @@ impl Kept {
         Ok(())
     }
 
-    /// Moves a store's checkpoints of entries after `seq` to a file that is not read any more; returns how many.
-    pub fn set_aside_after(&self, origin: &str, seq: i64, now: Millis) -> Result<u64, NotaryError> {
+    /// Moves checkpoints of entries after `seq`, of one store or of whichever lay here, to a file that is not
+    /// read any more; returns how many. For whoever knows that these entries are lost.
+    pub fn set_aside_after(&self, origin: Option<&str>, seq: i64, now: Millis) -> Result<u64, NotaryError> {
         let aside = self.folder.join(format!("set-aside-{}.txt", iso(now).replace(':', "")));
         let mut moved = Vec::new();
         let mut rest = Vec::new();
         for file in self.files()? {
             let (found, _) = read_kept(&files::read(&file)?.unwrap_or_default());
-            let (gone, stays): (Vec<Signed>, Vec<Signed>) = found
-                .into_iter()
-                .partition(|signed| signed.checkpoint.origin == origin && signed.checkpoint.head.seq > seq);
+            let (gone, stays): (Vec<Signed>, Vec<Signed>) = found.into_iter().partition(|signed| {
+                origin.is_none_or(|origin| signed.checkpoint.origin == origin) && signed.checkpoint.head.seq > seq
+            });
             if !gone.is_empty() {
                 moved.extend(gone);
                 rest.push((file, stays));

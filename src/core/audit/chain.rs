@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Draft, Entry, Metadata};
 use crate::core::model::{Connector, Digest, Millis};
+use crate::core::timing::iso;
 
 /// The end of the chain: the last sequence number and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ impl Default for Head {
 
 impl Head {
     /// Turns a draft into the chain's next entry and moves the head on to it. `at_iso` is `at` as
-    /// [`iso`](crate::core::timing::iso) writes it, made once for all entries of one moment.
+    /// [`iso`] writes it, made once for all entries of one moment.
     pub fn append(&mut self, draft: Draft, at: Millis, at_iso: &str) -> Entry {
         let Metadata(metadata) = draft.metadata;
         let mut entry = Entry {
@@ -83,6 +84,8 @@ pub struct Verifier {
     anchors: Vec<Anchor>,
     held: u64,
     anchored: Option<i64>,
+    /// The last entry's time as it is hashed: many entries share one.
+    written: (Millis, String),
 }
 
 impl Verifier {
@@ -109,7 +112,7 @@ impl Verifier {
             Some(format!("entry {} is missing: the log goes on with {}", self.head.seq + 1, entry.seq))
         } else if entry.prev_hash != self.head.hash {
             Some(format!("entry {} does not follow the entry before it", entry.seq))
-        } else if entry.hash != entry.computed_hash() {
+        } else if entry.hash != self.computed_hash(entry) {
             Some(format!("entry {} was changed after it was written", entry.seq))
         } else {
             None
@@ -122,6 +125,13 @@ impl Verifier {
             }
         }
         self.bad.is_none()
+    }
+
+    fn computed_hash(&mut self, entry: &Entry) -> Digest {
+        if self.written.0 != entry.at || self.written.1.is_empty() {
+            self.written = (entry.at, iso(entry.at));
+        }
+        entry.hash_at(&self.written.1)
     }
 
     /// Entries that are there but cannot be read any more.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension as _, Result, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, Transaction, params_from_iter};
 
 use super::read::{HandOver, count, digest};
 use crate::adapters::store::{AuditCounts, AuditQuery, Counted, Damage, SealedFacts};
@@ -107,11 +107,16 @@ fn check_summary(segment: &Segment, entries: &[Entry]) -> Result<()> {
     Err(damaged(segment, "what is said of them is not what they hold"))
 }
 
+/// Makes what follows one reading, unless it is part of one already.
+pub(super) fn standing_still(connection: &Connection) -> Result<Option<Transaction<'_>>> {
+    connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()
+}
+
 /// The next entries behind `after`, sealed or not; none at the end. A moment's look, so that a slow walk
 /// holds nothing back.
-fn next(connection: &Connection, after: i64) -> Result<Vec<Entry>> {
-    let look = connection.unchecked_transaction()?;
-    let found = look
+pub(super) fn next(connection: &Connection, after: i64) -> Result<Vec<Entry>> {
+    let _look = standing_still(connection)?;
+    let found = connection
         .prepare_cached(&format!(
             "{SEGMENT} WHERE last_seq > ?1 AND first_seq >= ifnull(
                  (SELECT max(first_seq) FROM audit_segments WHERE first_seq <= ?1 + 1), 0)
@@ -119,8 +124,8 @@ fn next(connection: &Connection, after: i64) -> Result<Vec<Entry>> {
         ))?
         .query_row([after], segment)
         .optional()?;
-    let Some((segment, raw_bytes)) = found else { return live(&look, after, BATCH) };
-    let mut entries = open(&look, &segment, raw_bytes)?;
+    let Some((segment, raw_bytes)) = found else { return live(connection, after, BATCH) };
+    let mut entries = open(connection, &segment, raw_bytes)?;
     check_summary(&segment, &entries)?;
     entries.retain(|entry| entry.seq > after);
     Ok(entries)
@@ -157,13 +162,13 @@ pub(super) fn at(connection: &Connection, seq: i64) -> Result<Option<Head>> {
 /// Entries that a query lets through, newest first: those that are not sealed, then block by block, of which
 /// one at a time is opened and most are passed over.
 pub(super) fn page(connection: &Connection, query: &AuditQuery) -> Result<Vec<Entry>> {
-    let look = connection.unchecked_transaction()?;
+    let _look = standing_still(connection)?;
     let limit = query.limit as usize;
-    let mut found = live_page(&look, query)?;
+    let mut found = live_page(connection, query)?;
     if found.len() >= limit {
         return Ok(found);
     }
-    let mut statement = look.prepare_cached(&format!(
+    let mut statement = connection.prepare_cached(&format!(
         "{SEGMENT} WHERE first_seq < ?1 AND to_ms >= ?2 AND from_ms < ?3 ORDER BY first_seq DESC"
     ))?;
     let bounds =
@@ -174,7 +179,7 @@ pub(super) fn page(connection: &Connection, query: &AuditQuery) -> Result<Vec<En
         if !may_hold(&segment, query) {
             continue;
         }
-        let entries = open(&look, &segment, raw_bytes)?.into_iter().rev();
+        let entries = open(connection, &segment, raw_bytes)?.into_iter().rev();
         found.extend(entries.filter(|entry| query.lets_through(entry)).take(limit - found.len()));
         if found.len() >= limit {
             break;
@@ -215,10 +220,10 @@ fn live_page(connection: &Connection, query: &AuditQuery) -> Result<Vec<Entry>> 
 }
 
 pub(super) fn counts(connection: &Connection, since: Option<Millis>, until: Option<Millis>) -> Result<AuditCounts> {
-    let look = connection.unchecked_transaction()?;
+    let _look = standing_still(connection)?;
     let range = (since.unwrap_or(Millis::MIN), until.unwrap_or(Millis::MAX));
     let by = |expression: &str| -> Result<BTreeMap<String, u64>> {
-        let mut statement = look.prepare(&format!(
+        let mut statement = connection.prepare(&format!(
             "SELECT {expression} AS name, count(*) FROM audit
              WHERE at_ms >= ?1 AND at_ms < ?2 AND seq > ({SEALED}) GROUP BY name"
         ))?;
@@ -228,7 +233,7 @@ pub(super) fn counts(connection: &Connection, since: Option<Millis>, until: Opti
     let hours = by("CAST(at_ms / 3600000 AS TEXT)")?;
     let hours = hours.into_iter().filter_map(|(hour, count)| Some((hour.parse().ok()?, count))).collect();
     let mut sum = Summary { operations: by("operation")?, sources: by("source")?, actors: by("actor")?, hours };
-    let mut statement = look.prepare_cached(&format!("{SEGMENT} WHERE to_ms >= ?1 AND from_ms < ?2"))?;
+    let mut statement = connection.prepare_cached(&format!("{SEGMENT} WHERE to_ms >= ?1 AND from_ms < ?2"))?;
     let mut segments = statement.query(range)?;
     while let Some(row) = segments.next()? {
         let (segment, raw_bytes) = segment(row)?;
@@ -236,7 +241,7 @@ pub(super) fn counts(connection: &Connection, since: Option<Millis>, until: Opti
             sum.add(segment.summary);
             continue;
         }
-        let entries = open(&look, &segment, raw_bytes)?;
+        let entries = open(connection, &segment, raw_bytes)?;
         entries.iter().filter(|entry| entry.at >= range.0 && entry.at < range.1).for_each(|entry| sum.count(entry));
     }
     Ok(AuditCounts {

@@ -142,13 +142,13 @@ pub(super) fn forget_records(work: &mut Work<'_>, unseen: &[Unseen], before: Mil
     Ok(removed)
 }
 
-/// Bytes by table, its indexes included; `None` where measuring would take long, unless `all_the_same`.
-pub(super) fn table_bytes(connection: &Connection, all_the_same: bool) -> Result<Option<BTreeMap<String, u64>>> {
+/// Bytes by table, its indexes included; `None` where measuring would take long.
+pub(super) fn table_bytes(connection: &Connection) -> Result<Option<BTreeMap<String, u64>>> {
     let pages: u64 =
         connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
             count(row, 0)
         })?;
-    if pages > MEASURED_AT_ONCE && !all_the_same {
+    if pages > MEASURED_AT_ONCE {
         return Ok(None);
     }
     let mut statement = connection.prepare(

@@ -314,7 +314,7 @@ pub(super) fn facts(connection: &Connection, path: &Path) -> Result<StoreFacts> 
         facts.rows.insert(table.to_owned(), u64::try_from(count).unwrap_or(0));
     }
     facts.free_bytes = super::growth::free_bytes(connection)?;
-    facts.table_bytes = super::growth::table_bytes(connection, false)?.unwrap_or_default();
+    facts.table_bytes = super::growth::table_bytes(connection)?.unwrap_or_default();
     facts.audit_sealed = super::audit::sealed(connection)?;
     Ok(facts)
 }

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, Result};
 
-use super::audit::{live, sealed_head};
+use super::audit::{live, sealed_head, standing_still};
 use super::writer::Work;
 use crate::adapters::store::Sealed;
 use crate::core::audit::{BadSegment, Entry, Segment, encode};
@@ -29,14 +29,14 @@ pub(super) fn prepare(
     keep: u64,
     block: u32,
 ) -> Result<Option<std::result::Result<Block, BadSegment>>> {
-    let look = connection.unchecked_transaction()?;
-    let before = sealed_head(&look)?;
-    let last: i64 = look.query_row("SELECT ifnull(max(seq), 0) FROM audit", [], |row| row.get(0))?;
+    let look = standing_still(connection)?;
+    let before = sealed_head(connection)?;
+    let last: i64 = connection.query_row("SELECT ifnull(max(seq), 0) FROM audit", [], |row| row.get(0))?;
     let unsealed = u64::try_from(last.saturating_sub(before.seq)).unwrap_or(0);
     if unsealed < keep.saturating_add(block.into()) || block == 0 {
         return Ok(None);
     }
-    let mut entries = live(&look, before.seq, block)?;
+    let mut entries = live(connection, before.seq, block)?;
     drop(look);
     let mut bytes = 0;
     let mut fits = |entry: &Entry| {

@@ -216,7 +216,7 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 /// FULL: what was answered survives a power cut. Checkpoints are the checkpointer's, not a commit's.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    begin_log(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // A log that once had to grow is cut when it begins anew, else it would count as too long for ever.
@@ -225,6 +225,17 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -4096)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// SQLite does not say that it could not begin the log, it goes on without one: and then a commit is a file's
+/// removal, which a power cut takes back.
+fn begin_log(connection: &Connection) -> rusqlite::Result<()> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let reason = format!("the write-ahead log could not be begun, the journal's mode is {mode}");
+    Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), Some(reason)))
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> StoreResult<()> {

@@ -92,3 +92,10 @@ async fn whole_log(store: &dyn Store) -> Vec<String> {
     assert!(verdict.valid, "{}", verdict.message);
     entries.into_iter().map(|entry| entry.tenant).collect()
 }
+
+#[test]
+fn a_database_without_a_write_ahead_log_is_refused() {
+    // One in memory has none, and SQLite says nothing of it.
+    let error = super::configure(&Connection::open_in_memory().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("the journal's mode is memory"), "{error}");
+}

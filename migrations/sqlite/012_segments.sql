@@ -1,4 +1,4 @@
--- The oldest audit entries, sealed by the thousand: compressed, and with what a search needs to know to
+-- The oldest audit entries, sealed some hundred at a time: compressed, and with what a search needs to know to
 -- pass a block over. They leave `audit` in the transaction that puts them here.
 CREATE TABLE audit_segments (
   first_seq INTEGER PRIMARY KEY,

@@ -20,8 +20,9 @@ use crate::core::audit::{
 use crate::core::model::{Caller, Millis};
 use crate::core::timing::{iso, seconds};
 
-/// Entries that become one block.
-const BLOCK: u32 = 2_000;
+/// Entries that become one block. Each rewrites a page of the index by tenants: of 2,000 that makes eight
+/// megabytes of log and a commit that others would notice.
+const BLOCK: u32 = 500;
 
 /// Where the result of the last verification is kept over a restart.
 const VERIFIED_FACT: &str = "audit_verified";
@@ -83,12 +84,12 @@ impl App {
     /// Takes up the key and looks whether the log still goes as far as it was signed. What fails leaves the
     /// rest running and shows in the health.
     pub async fn open_notary(&self) {
+        if let Err(error) = self.recall_verification().await {
+            tracing::warn!(component = "notary", %error, "could not read when the audit log was last verified");
+        }
         if let Err(error) = self.try_open_notary().await {
             tracing::error!(component = "notary", %error, "the audit log's end is not being signed");
             self.proof.state().trouble = Some(error.to_string());
-        }
-        if let Err(error) = self.recall_verification().await {
-            tracing::warn!(component = "notary", %error, "could not read when the audit log was last verified");
         }
     }
 
@@ -225,11 +226,13 @@ impl App {
         let head = self.store.audit_head().await?;
         let mut log = self.store.audit_log();
         let mut verifier = Verifier::against(found.anchors);
+        let mut is_cut_short = false;
         while let Some(batch) = log.recv().await {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(StoreError::Damaged(damage)) => {
                     verifier.damaged(damage.first, damage.last, &damage.reason);
+                    is_cut_short = true;
                     break;
                 }
                 Err(error) => return Err(error.into()),
@@ -249,6 +252,9 @@ impl App {
         let mut verdict = verifier.finish(Some(head));
         if let Some((_, says)) = found.forged.filter(|_| verdict.valid) {
             (verdict.valid, verdict.message) = (false, says);
+        }
+        if is_cut_short {
+            verdict.total_entries = u64::try_from(head.seq).unwrap_or(0);
         }
         verdict.notes = found.notes;
         Ok(verdict)
@@ -321,13 +327,17 @@ impl App {
         let now = self.clock.now();
         self.metrics.audit_verified(valid, seconds(now));
         let mut entry = None;
+        // What was found before is written down already.
+        let is_known =
+            self.proof.state().verified.as_ref().is_some_and(|known| !known.valid && known.message == message);
         if valid {
             tracing::info!(component = "notary", entries, "the audit log is whole");
         } else {
             tracing::error!(component = "notary", first_bad_seq = bad, "the audit log is not whole: {message}");
             self.metrics.event(operation::AUDIT_BROKEN, "error");
             let detail = json!({"message": message.clone(), "first_bad_seq": bad});
-            entry = Some(draft(None, operation::AUDIT_BROKEN, &command_center(), &new_action_id(), detail));
+            let draft = draft(None, operation::AUDIT_BROKEN, &command_center(), &new_action_id(), detail);
+            entry = Some(draft).filter(|_| !is_known);
         }
         let fact = json!({"at": now, "valid": valid, "entries": entries, "message": message.clone()}).to_string();
         self.proof.state().verified = Some(Verified { at: now, valid, entries, message });
@@ -336,12 +346,12 @@ impl App {
 
     /// What the verification before the last stop found.
     async fn recall_verification(&self) -> Result<(), StoreError> {
+        self.metrics.set_audit_sealed(self.store.sealed().await?.entries);
         let Some(fact) = self.store.fact(VERIFIED_FACT).await? else { return Ok(()) };
         let fact: serde_json::Value = serde_json::from_str(&fact).unwrap_or_default();
         let (at, valid) =
             (fact.get("at").and_then(|at| at.as_i64()), fact.get("valid").and_then(|valid| valid.as_bool()));
-        let is_newest = self.proof.state().verified.is_none();
-        if let (Some(at), Some(valid), true) = (at, valid, is_newest) {
+        if let (Some(at), Some(valid)) = (at, valid) {
             let entries = fact.get("entries").and_then(|entries| entries.as_u64()).unwrap_or(0);
             let message = fact.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned();
             self.metrics.audit_verified(valid, seconds(at));

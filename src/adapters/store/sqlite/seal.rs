@@ -9,7 +9,7 @@ use crate::adapters::store::Sealed;
 use crate::core::audit::{BadSegment, Entry, Segment, encode};
 use crate::core::model::Digest;
 
-/// Between speed and size; a block of audit entries comes to about an eighth.
+/// Between speed and size; a block of audit entries comes to about a sixth.
 const LEVEL: i32 = 6;
 
 /// Entries with very long metadata make a block of fewer.

@@ -39,6 +39,7 @@ mod report;
 mod rollback;
 mod runs;
 mod sink;
+mod space;
 mod start;
 mod state;
 mod timers;

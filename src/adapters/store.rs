@@ -13,6 +13,7 @@ pub mod memory;
 mod notes;
 mod past;
 mod records;
+mod reserve;
 mod runs;
 mod sqlite;
 mod upkeep;
@@ -32,6 +33,7 @@ pub use many::{Deed, SpecQuery, SpecRow};
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
+pub use reserve::Space;
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked, VolumeNote};
 pub use sqlite::{Capture, CopyFacts, Frozen, SqliteStore, Taken, verify_copy};
 pub use upkeep::{Copied, Depth, Pace, Progress, Soundness, Upkeep};
@@ -351,6 +353,10 @@ pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send +
     /// Applies all changes, their audit entries and the intents, or none of it. A change that brings
     /// another content, or takes the schedule away, makes a revision.
     fn apply(&self, changes: Vec<Change>, intents: Vec<Intent>, now: Millis) -> StoreFuture<'_, Applied>;
+    /// As `apply`, of what takes an earlier change back: done also where the disk has no room for changes.
+    fn take_back(&self, changes: Vec<Change>, now: Millis) -> StoreFuture<'_, Applied> {
+        self.apply(changes, Vec::new(), now)
+    }
     /// Appends audit entries that go with no change.
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
     /// Takes slots; the answer says what came of each claim.
@@ -437,6 +443,10 @@ pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send +
     fn audit_counts(&self, since: Option<Millis>, until: Option<Millis>) -> StoreFuture<'_, AuditCounts>;
     /// Whether anyone but this process has written since the last call; when in doubt, true.
     fn changed_by_others(&self) -> StoreFuture<'_, bool>;
+    /// The space on its disk, where it lies on one.
+    fn space(&self) -> Option<Arc<Space>> {
+        None
+    }
     /// Has whoever writes show that it still does.
     fn probe(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use super::drift::Seen;
+use super::mutate::with_room;
 use crate::adapters::store::{Applied, Author, Change, ChangeKind, Intent, Put, StoreResult};
 use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
@@ -121,6 +122,17 @@ impl App {
         for operation in operations {
             self.metrics.event(operation, "info");
         }
+        self.metrics.persisted("apply");
+        Ok(applied)
+    }
+
+    /// As `carry_out`, of what takes an earlier change back: also where the disk has no room for changes.
+    pub(super) async fn carry_out_undo(&self, undo: Planned) -> StoreResult<Applied> {
+        let windows = self.windows();
+        let memo = memo(&undo, windows.ask_for_labels());
+        let change = change(undo, &Repairs::new());
+        let applied = with_room(|| self.store.take_back(vec![change.clone()], self.clock.now())).await?;
+        self.remember(&[memo], &applied, &windows);
         self.metrics.persisted("apply");
         Ok(applied)
     }

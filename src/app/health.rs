@@ -9,6 +9,7 @@ use serde_json::json;
 use super::App;
 use super::apply::{command_center, draft, new_action_id};
 use super::error::AppError;
+use super::space::SHORT;
 use super::views::{DbHealth, DesiredHealth, DriftTotals, Health, LoopsHealth, ReplicationHealth, SchedulerHealth};
 use crate::core::audit::operation;
 use crate::core::fleet::Sync;
@@ -76,12 +77,14 @@ impl App {
 
     async fn db_health(&self) -> DbHealth {
         let probe = self.store.audit_head().await;
-        let audit = self.audit_health();
+        let (audit, disk) = (self.audit_health(), self.disk_health());
+        let is_short = disk.as_ref().is_some_and(|disk| disk.short);
         DbHealth {
-            status: u8::from(probe.is_ok() && audit.valid != Some(false)),
+            status: u8::from(probe.is_ok() && audit.valid != Some(false) && !is_short),
             engine: "sqlite".to_owned(),
-            message: probe.err().map(|error| error.to_string()),
+            message: probe.err().map(|error| error.to_string()).or_else(|| is_short.then(|| SHORT.to_owned())),
             audit,
+            disk,
         }
     }
 

@@ -13,7 +13,7 @@ use super::reconcile::Tally;
 use super::replace::Replacement;
 use super::views::{MutationAnswer, ScheduleStatus};
 use crate::adapters::source::{FileStat, Files, SourceError, Swap};
-use crate::adapters::store::{Intent, Promised, ScheduleRow, StoreError};
+use crate::adapters::store::{Intent, Promised, ScheduleRow, StoreError, StoreFuture, StoreResult};
 use crate::core::audit::operation;
 use crate::core::desired::{self, Defaults};
 use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
@@ -368,17 +368,21 @@ impl App {
         };
         self.pass_wanted.notify_one();
         // First of all: what is taken back must not be replayed after a crash.
-        let forgotten = match promised {
-            Some(promised) => self.store.forget_intents(vec![promised.intent]).await,
-            None => Ok(()),
-        };
-        let uncommitted = match promised.and_then(|promised| promised.commit) {
-            Some(commit) => self.store.forget_commits(vec![commit]).await,
-            None => Ok(()),
-        };
-        let undone = self.carry_out(vec![undo], None).await;
-        let told = self.store.append(vec![entry], self.clock.now()).await;
+        let intents: Vec<i64> = promised.iter().map(|promised| promised.intent).collect();
+        let commits: Vec<i64> = promised.iter().filter_map(|promised| promised.commit).collect();
+        let forgotten = with_room(|| self.store.forget_intents(intents.clone())).await;
+        let uncommitted = with_room(|| self.store.forget_commits(commits.clone())).await;
+        let undone = self.carry_out_undo(undo).await;
+        let told = with_room(|| self.store.append(vec![entry.clone()], self.clock.now())).await;
         forgotten.and(uncommitted).and(undone).and(told).map(|_| ()).map_err(|error| left_open(id, why, &error))
+    }
+}
+
+/// Tries again what found the disk full: the first try has had made room for the second.
+pub(super) async fn with_room<'a, T>(work: impl Fn() -> StoreFuture<'a, T>) -> StoreResult<T> {
+    match work().await {
+        Err(StoreError::Full) => work().await,
+        done => done,
     }
 }
 

@@ -102,7 +102,14 @@ impl App {
         if self.sweep().await | self.replay_intents().await? || !early || scan.is_of_missing_root() {
             scan = self.scan().await;
         }
-        self.first_pass(scan).await?;
+        match self.first_pass(scan).await {
+            // What is due has to start all the same; the files are looked at again and again.
+            Err(error @ AppError::Full(_)) => {
+                tracing::error!(component = "reconciler", %error, "the files are not applied yet");
+                self.pass_wanted.notify_one();
+            }
+            passed => drop(passed?),
+        }
         self.close_interrupted_runs().await?;
         self.resume_webhooks().await?;
         self.ready.store(true, Ordering::Release);

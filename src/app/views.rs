@@ -13,7 +13,7 @@ mod windows;
 pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
 pub use forecast::{FireView, ForecastAnswer, HourView, JumpView, LoadView, MinuteView, ScheduleForecast};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
-pub use loops::{LoopHealth, LoopState, LoopsHealth};
+pub use loops::{DiskHealth, LoopHealth, LoopState, LoopsHealth};
 pub use proof::{AuditHealth, CheckpointView, DbHealth};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use runs::{RunAnswer, RunView, RunsPage};

@@ -35,7 +35,8 @@ use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
 use crate::tasks::{
-    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, NotaryClerk, Reconciler, Supervisor, Watchdog, Watcher,
+    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, NotaryClerk, Reconciler, SpaceKeeper, Supervisor, Watchdog,
+    Watcher,
 };
 use crate::telemetry::{Metrics, init_logging};
 
@@ -209,6 +210,8 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
         let a = app.clone();
         loops.start("git-keeper", Need::Optional, move |pulse| GitKeeper::new(a.clone()).run(pulse));
     }
+    let a = app.clone();
+    loops.start("space-keeper", Need::Optional, move |pulse| SpaceKeeper::new(a.clone()).run(pulse));
     let a = app.clone();
     loops.start("store", Need::Vital, move |pulse| startup::probe_store(a.clone(), pulse));
     loops.start("runtime", Need::Vital, |pulse| async move {

@@ -68,6 +68,8 @@ pub mod operation {
         AUDIT_KEY_REPLACED = "audit.key.replaced",
         CHECKPOINTS_SET_ASIDE = "audit.checkpoints.set_aside",
         LOOP_RESTARTED = "ops.loop.restarted",
+        DISK_FULL = "ops.disk.full",
+        DISK_FREED = "ops.disk.freed",
     }
 
     /// The name an `operation=` filter means: the seeds' older names stand for today's.

@@ -145,9 +145,15 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     for state in ["synced", "pending", "drifted", "invalid", "held"] {
         app.metrics.set_schedules(state, health.drift.sync.get(state).copied().unwrap_or(0));
     }
+    let disk = health.db.disk.as_ref();
+    app.metrics.set_reserve(disk.map_or(0, |disk| disk.reserve_bytes));
     let mut wal = app.settings.dsn.clone().into_os_string();
     wal.push("-wal");
-    app.metrics.set_sizes(size(&app.settings.dsn).await, size(Path::new(&wal)).await, None);
+    app.metrics.set_sizes(
+        size(&app.settings.dsn).await,
+        size(Path::new(&wal)).await,
+        disk.and_then(|disk| disk.free_bytes),
+    );
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, media)], app.metrics.render()).into_response()
 }

@@ -68,6 +68,7 @@ pub struct Metrics {
     database_bytes: IntGauge,
     wal_bytes: IntGauge,
     disk_free_bytes: IntGauge,
+    disk_reserve_bytes: IntGauge,
     proof: proof::ProofMetrics,
 }
 
@@ -167,6 +168,8 @@ impl Metrics {
             wal_bytes: make.gauge("command_center_database_wal_bytes", "Size of the database's write-ahead log")?,
             disk_free_bytes: make.gauge("command_center_disk_free_bytes", "Free space where the database lies")?,
             proof: proof::ProofMetrics::new(&make)?,
+            disk_reserve_bytes: make
+                .gauge("command_center_disk_reserve_bytes", "Disk space set aside; 0 while the disk is full")?,
             registry: make.0,
         };
         metrics.start_at_zero()?;
@@ -335,6 +338,10 @@ impl Metrics {
         if let Some(free) = disk_free {
             self.disk_free_bytes.set(gauge_value(free));
         }
+    }
+
+    pub fn set_reserve(&self, bytes: u64) {
+        self.disk_reserve_bytes.set(gauge_value(bytes));
     }
 
     /// What a claimed run may wait for: a limit, or something else that keeps it.

@@ -16,6 +16,7 @@ mod lock;
 mod many;
 mod past;
 mod read;
+mod readers;
 mod records;
 mod runs;
 mod seal;
@@ -28,10 +29,10 @@ mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -41,6 +42,7 @@ pub use capture::{Capture, Taken};
 pub use copy::{CopyFacts, Frozen, verify_copy};
 use errors::{failed, is_damage, open_error, open_failed};
 use lock::StoreLock;
+use readers::{Readers, open_reader};
 use upkeep::Suspicion;
 use writer::{Lane, Writer};
 
@@ -59,8 +61,8 @@ const MIGRATIONS: [M<'static>; 12] = [
     M::up(include_str!("../../../migrations/sqlite/012_segments.sql")),
 ];
 
-/// Readers kept open when idle; more are opened under load.
-const IDLE_READERS: usize = 4;
+/// With less free than this, a full disk may be why the store does not open.
+const TIGHT: u64 = 1 << 20;
 
 /// How long the write-ahead log may stay once its content is in the database; below the length at
 /// which the writer has to wait for that.
@@ -74,14 +76,6 @@ pub struct SqliteStore {
     lock: Mutex<Option<StoreLock>>,
     suspicion: Arc<Suspicion>,
     was_closed_in_order: bool,
-}
-
-/// Read connections, lent out one at a time.
-struct Readers {
-    path: PathBuf,
-    /// `None` once the store is closed.
-    idle: Mutex<Option<Vec<Connection>>>,
-    suspicion: Arc<Suspicion>,
 }
 
 impl SqliteStore {
@@ -98,7 +92,16 @@ impl SqliteStore {
                 .map_err(|e| open_error(path, &format!("its folder cannot be made: {e}")))?;
         }
         let lock = StoreLock::take(path, lock)?;
-        SqliteStore::open_with(path, Some(lock))
+        let mut opened = SqliteStore::open_with(path, None);
+        let space = Space::beside(path);
+        if opened.is_err() && space.held() > 0 && space.free().is_some_and(|free| free < TIGHT) {
+            // Opening writes a little.
+            space.met_full();
+            opened = SqliteStore::open_with(path, None);
+        }
+        let store = opened?;
+        *store.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        Ok(store)
     }
 
     /// Opens a private copy, for reading what a store holds without touching it.
@@ -181,38 +184,6 @@ impl SqliteStore {
     }
 }
 
-impl Readers {
-    fn with<T>(
-        &self,
-        operation: &'static str,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> StoreResult<T> {
-        let idle = self.lock().as_mut().ok_or(StoreError::Stopped)?.pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => open_reader(&self.path).map_err(|e| self.suspicion.note(failed("open a reader", &e)))?,
-        };
-        let result = query(&connection).map_err(|e| self.suspicion.note(failed(operation, &e)));
-        if let Some(idle) = self.lock().as_mut().filter(|idle| idle.len() < IDLE_READERS) {
-            idle.push(connection);
-        }
-        result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(32);
-    connection.pragma_update(None, "cache_size", -1024)?;
-    Ok(connection)
-}
-
 /// FULL: what was answered survives a power cut. Checkpoints are the checkpointer's, not a commit's.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -262,8 +233,12 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Mutation, "apply changes", move |work| write::apply(work, changes, intents, now))
     }
 
+    fn take_back(&self, changes: Vec<Change>, now: Millis) -> StoreFuture<'_, Applied> {
+        self.writer.submit(Lane::Claim, "take a change back", move |work| write::apply(work, changes, Vec::new(), now))
+    }
+
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>> {
-        self.writer.submit(Lane::Mutation, "append to the audit log", move |work| work.append(drafts, now))
+        self.writer.submit(Lane::Completion, "append to the audit log", move |work| work.append(drafts, now))
     }
 
     fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Granted>> {
@@ -295,7 +270,7 @@ impl Store for SqliteStore {
     }
 
     fn write_pages(&self, id: ScheduleId, run: i64, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats> {
-        self.writer.submit(Lane::Completion, "store imported records", move |work| {
+        self.writer.submit(Lane::Bulk, "store imported records", move |work| {
             let stats = write::pages(work, &id, &pages, now)?;
             runs::add_counts(work, run, stats)?;
             Ok(stats)
@@ -493,6 +468,10 @@ impl Store for SqliteStore {
     fn changed_by_others(&self) -> StoreFuture<'_, bool> {
         self.writer
             .submit(Lane::Completion, "look for foreign writes", |work| Ok(std::mem::take(&mut work.foreign_writes)))
+    }
+
+    fn space(&self) -> Option<Arc<Space>> {
+        Some(self.writer.space().clone())
     }
 
     fn probe(&self) -> StoreFuture<'_, ()> {

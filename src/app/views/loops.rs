@@ -1,4 +1,4 @@
-//! How the loops are.
+//! How the loops are, and the disk.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,4 +69,15 @@ impl LoopHealth {
             LoopState::Failed => format!("the {name} has ended and is started again{because}"),
         }
     }
+}
+
+/// The disk that the store lies on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DiskHealth {
+    /// It is full: only what must be written is.
+    pub short: bool,
+    /// Free for this program; null where the system does not tell.
+    pub free_bytes: Option<u64>,
+    /// Set aside, so that runs go on for a while when the disk is full.
+    pub reserve_bytes: u64,
 }

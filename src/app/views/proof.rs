@@ -1,5 +1,6 @@
 //! How well the store is, and how well its audit log is vouched for.
 
+use super::DiskHealth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct DbHealth {
     /// How well the audit log is vouched for.
     #[serde(default)]
     pub audit: AuditHealth,
+    /// The disk that it lies on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk: Option<DiskHealth>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
 }

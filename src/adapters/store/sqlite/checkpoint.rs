@@ -38,6 +38,8 @@ pub(super) struct Log {
     pages: AtomicU32,
     /// All but the last pages are copied; the writer can do the rest.
     almost_copied: AtomicBool,
+    /// The last copying failed, and was told of.
+    is_failing: AtomicBool,
 }
 
 impl Log {
@@ -54,7 +56,7 @@ impl Log {
     pub(super) fn after_group(&self, connection: &Connection) {
         self.pages.store(LOG_PAGES.get(), Ordering::Relaxed);
         if self.almost_copied.swap(false, Ordering::Relaxed) {
-            copy(connection, "PRAGMA wal_checkpoint(PASSIVE)");
+            self.copy(connection, "PRAGMA wal_checkpoint(PASSIVE)");
         }
     }
 
@@ -65,8 +67,21 @@ impl Log {
             return;
         }
         let restart = pages >= PAGES_MAX;
-        copy(connection, if restart { "PRAGMA wal_checkpoint(RESTART)" } else { "PRAGMA wal_checkpoint(PASSIVE)" });
+        self.copy(
+            connection,
+            if restart { "PRAGMA wal_checkpoint(RESTART)" } else { "PRAGMA wal_checkpoint(PASSIVE)" },
+        );
         self.almost_copied.store(true, Ordering::Relaxed);
+    }
+
+    fn copy(&self, connection: &Connection, pragma: &str) {
+        let copied = connection.query_row(pragma, [], |_| Ok(()));
+        let was_failing = self.is_failing.swap(copied.is_err(), Ordering::Relaxed);
+        if let Err(error) = copied
+            && !was_failing
+        {
+            tracing::warn!(component = "store", %error, "could not move the write-ahead log into the database; trying until it works");
+        }
     }
 }
 
@@ -80,10 +95,4 @@ pub(super) fn open(database: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(database)?;
     connection.busy_timeout(READER_PATIENCE)?;
     Ok(connection)
-}
-
-fn copy(connection: &Connection, pragma: &str) {
-    if let Err(error) = connection.query_row(pragma, [], |_| Ok(())) {
-        tracing::warn!(component = "store", %error, "could not move the write-ahead log into the database");
-    }
 }

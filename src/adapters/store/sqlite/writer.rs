@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::capture::Capture;
 use super::checkpoint::{self, Log};
-use super::{StoreError, StoreFuture, StoreResult, Suspicion, failed, open_error, open_failed};
+use super::{Space, StoreError, StoreFuture, StoreResult, Suspicion, failed, open_error, open_failed};
 use crate::core::audit::{Draft, Head};
 use crate::core::model::Millis;
 use crate::core::replica::Point;
@@ -24,6 +24,15 @@ pub(super) enum Lane {
     Claim,
     Mutation,
     Completion,
+    /// Much to write, which can be had again.
+    Bulk,
+}
+
+impl Lane {
+    /// Whether it waits for room where the disk has little; the others may use what is set aside.
+    fn gives_way(self) -> bool {
+        matches!(self, Lane::Mutation | Lane::Bulk)
+    }
 }
 
 /// Jobs of one group at most, so that those who wait behind it do not wait long.
@@ -35,7 +44,7 @@ type Job = Box<dyn FnOnce(StoreResult<&mut Work<'_>>) -> Answer + Send>;
 
 #[derive(Default)]
 struct Queue {
-    lanes: [VecDeque<Job>; 3],
+    lanes: [VecDeque<Job>; 4],
     stopping: bool,
 }
 
@@ -52,6 +61,7 @@ struct Shared {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     suspicion: Arc<Suspicion>,
+    space: Arc<Space>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -172,7 +182,12 @@ impl Writer {
         let writer = spawn("store-writer", Box::new(move || run(&queue, &connection, head, term, keys)))?;
         let (queue, database) = (shared.clone(), path.to_owned());
         let checkpointer = spawn("store-checkpointer", Box::new(move || run_checkpoints(&queue, &database)))?;
-        Ok(Writer { shared, suspicion, threads: Mutex::new(vec![writer, checkpointer]) })
+        let space = Arc::new(Space::beside(path));
+        Ok(Writer { shared, suspicion, space, threads: Mutex::new(vec![writer, checkpointer]) })
+    }
+
+    pub(super) fn space(&self) -> &Arc<Space> {
+        &self.space
     }
 
     /// Hands in a job. Resolves once it is durable, or says why it is not.
@@ -182,12 +197,19 @@ impl Writer {
         operation: &'static str,
         body: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<'static, T> {
+        if lane.gives_way() && self.space.is_short() {
+            return std::future::ready(Err(StoreError::Full)).boxed();
+        }
         let (sender, receiver) = oneshot::channel();
-        let suspicion = self.suspicion.clone();
+        let (suspicion, space) = (self.suspicion.clone(), self.space.clone());
         let job: Job = Box::new(move |work| {
             let result = work.and_then(|work| in_savepoint(work, body).map_err(|e| failed(operation, &e)));
             Box::new(move |committed| {
                 let result = result.and_then(|value| committed.map(|()| value)).map_err(|e| suspicion.note(e));
+                if !lane.gives_way() && matches!(result, Err(StoreError::Full)) {
+                    // Whoever asked tries again, and finds room.
+                    space.met_full();
+                }
                 // Nobody waiting any more is no error: the work is done or undone all the same.
                 let _ = sender.send(result);
             })

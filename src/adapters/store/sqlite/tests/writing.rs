@@ -125,6 +125,36 @@ async fn a_full_disk_is_said_to_be_full_and_costs_nothing_else() {
     assert_eq!(whole_log(&store).await, expect);
 }
 
+/// What was set aside is given up for claims and ends of runs; whoever can wait is refused until it stands again.
+#[tokio::test]
+async fn on_a_full_disk_only_what_must_be_written_is() {
+    let place = Place::new();
+    let store = SqliteStore::open(&place.path()).unwrap();
+    let space = store.space().unwrap();
+    space.want(1 << 20).unwrap();
+    assert_eq!((space.is_short(), space.held()), (false, 1 << 20));
+    let problem = || Problem { path: "x".into(), digest: None, since: 1, diagnostics: Vec::new() };
+    let page = || Page { resource: "jobs".parse().unwrap(), records: Vec::new(), bookmark: Some("b".into()) };
+    let id: ScheduleId = "noop/a".parse().unwrap();
+    // A mutation that meets the full disk costs nobody the reserve.
+    set(&store, "PRAGMA max_page_count = 1").await;
+    let big = Problem { path: "x".repeat(200_000), ..problem() };
+    assert!(matches!(store.put_problem(big, Vec::new(), 1).await, Err(StoreError::Full)));
+    assert!(!space.is_short());
+    let big = crate::core::audit::Draft { actor: "x".repeat(200_000), ..draft("big") };
+    assert!(matches!(store.append(vec![big], 1).await, Err(StoreError::Full)));
+    assert_eq!((space.is_short(), space.held()), (true, 0));
+    set(&store, "PRAGMA max_page_count = 1000000").await;
+    store.append(vec![draft("goes on")], 1).await.unwrap();
+    assert!(matches!(store.put_problem(problem(), Vec::new(), 1).await, Err(StoreError::Full)));
+    assert!(matches!(store.write_pages(id.clone(), 1, vec![page()], 1).await, Err(StoreError::Full)));
+    assert_eq!(store.bookmark(id.clone(), "jobs".parse().unwrap()).await.unwrap(), None, "it stays where it was");
+    space.tend().unwrap();
+    assert_eq!((space.is_short(), space.held()), (false, 1 << 20));
+    store.put_problem(problem(), Vec::new(), 1).await.unwrap();
+    store.write_pages(id, 1, vec![page()], 1).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_database_held_by_another_program_is_said_to_be_locked() {
     let place = Place::new();

@@ -23,8 +23,11 @@ impl SpaceKeeper {
     }
 
     pub async fn run(mut self, pulse: Pulse) -> Ended {
+        // Before it is mended: what a predecessor ran out of is known from the first moment.
+        self.tell().await;
         self.app.set_space_aside().await;
         while pulse.sleep(ROUND, "the next look at the disk").await {
+            self.tell().await;
             match self.app.tend_space().await {
                 Ok(()) => pulse.is_well(),
                 Err(error) => pulse.failed(&error),
@@ -40,6 +43,7 @@ impl SpaceKeeper {
             self.short.get_or_insert_with(|| self.app.clock.now());
             self.is_told = self.is_told || self.app.tell_of_space(None).await.is_ok();
         } else if let Some(since) = self.short
+            && (self.is_told || self.app.tell_of_space(None).await.is_ok())
             && self.app.tell_of_space(Some(since)).await.is_ok()
         {
             (self.short, self.is_told) = (None, false);

@@ -72,7 +72,7 @@ impl Kept {
 
     /// Adds one; on disk when this returns.
     pub(super) fn append(&self, signed: &Signed) -> Result<(), NotaryError> {
-        fs::create_dir_all(&self.folder).map_err(error("make", &self.folder))?;
+        self.make_folder().map_err(error("make", &self.folder))?;
         let path = self.folder.join(format!("{}.log", day(signed.checkpoint.at)));
         let is_new = !path.exists();
         let write = || {
@@ -85,6 +85,15 @@ impl Kept {
         };
         write().map_err(error("write", &path))?;
         if is_new { self.thin(signed.checkpoint.at) } else { Ok(()) }
+    }
+
+    /// A new folder is there after a power cut once the one above it is on disk.
+    fn make_folder(&self) -> io::Result<()> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        self.folder.parent().map_or(Ok(()), sync_folder)
     }
 
     /// Leaves of each day that is long past the last checkpoint.

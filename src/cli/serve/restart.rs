@@ -11,7 +11,7 @@ use super::handover::Legacy;
 use crate::app::App;
 
 /// How much longer than the drain an orderly end may take before the program is replaced as it stands.
-const ORDERLY: Duration = Duration::from_secs(45);
+const ORDERLY: Duration = Duration::from_secs(15);
 
 /// How this program was started.
 pub(super) struct Program {

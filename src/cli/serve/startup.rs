@@ -165,14 +165,13 @@ pub(super) fn restart_on_hangup(app: Arc<App>) {
 #[cfg(not(unix))]
 pub(super) fn restart_on_hangup(_: Arc<App>) {}
 
-/// How long the store may be busy with what was handed in before.
-const BUSY: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks the store's writer again and again whether it still writes.
 pub(super) async fn probe_store(app: Arc<App>, pulse: Pulse) -> Ended {
     loop {
-        pulse.waits(BUSY, "the store's writer");
+        // It may be busy for as long with what was handed in before.
+        pulse.waits(app.settings.scheduler_stall, "the store's writer");
         match app.store.probe().await {
             // The thread is gone, and does not come back.
             Err(error @ StoreError::Stopped) if !pulse.is_stopping() => return Err(error.into()),

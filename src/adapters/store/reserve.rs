@@ -155,7 +155,7 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 
 fn write_out(mut file: &File, bytes: u64) -> io::Result<()> {
     use std::io::{Seek as _, SeekFrom, Write as _};
-    const PIECE: [u8; 1 << 16] = [0x5a; 1 << 16];
+    static PIECE: [u8; 1 << 16] = [0x5a; 1 << 16];
     let mut at = file.seek(SeekFrom::End(0))?;
     while at < bytes {
         let piece = PIECE.len().min(usize::try_from(bytes - at).unwrap_or(PIECE.len()));

@@ -35,10 +35,12 @@ impl World {
 
     fn with(set: impl FnOnce(&mut Settings)) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.desired_dir = folder.path().join("desired");
-        settings.dsn = folder.path().join("store.db");
-        settings.scheduler_stall = Duration::from_secs(STALL);
+        let mut settings = Settings {
+            desired_dir: folder.path().join("desired"),
+            dsn: folder.path().join("store.db"),
+            scheduler_stall: Duration::from_secs(STALL),
+            ..Settings::default()
+        };
         set(&mut settings);
         let exec = Arc::new(Exec::new(Programs::new(&[], "".into()), folder.path().join("exec")));
         let (acculynx, http) = (Arc::new(AccuLynx::new().unwrap()), Arc::new(Http::new().unwrap()));

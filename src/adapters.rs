@@ -10,6 +10,8 @@ pub mod source;
 
 pub mod store;
 
+pub mod snapshots;
+
 pub mod connectors;
 
 pub mod replica;

@@ -8,10 +8,12 @@ mod error;
 mod admission;
 mod adopt;
 mod apply;
+mod backups;
 mod binding;
 mod blocking;
 mod brake;
 mod bulk;
+mod checks;
 mod convergence;
 mod defaults;
 mod diff;
@@ -19,6 +21,7 @@ mod drift;
 mod forecast;
 mod git;
 mod growth;
+pub mod heal;
 mod health;
 mod history;
 mod holds;
@@ -36,9 +39,11 @@ mod reconcile;
 mod records;
 mod replace;
 mod report;
+mod restored;
 mod rollback;
 mod runs;
 mod sink;
+mod snapshots;
 mod space;
 mod start;
 mod state;
@@ -122,6 +127,7 @@ pub struct App {
     /// When sources want to be asked again.
     wishes: runs::Wishes,
     brakes: Mutex<Vec<Brake>>,
+    keeping: snapshots::Keeping,
     promises: promises::Promises,
     /// What vouches for the audit log.
     proof: proof::Proof,

@@ -9,6 +9,10 @@ pub mod run;
 
 pub mod retention;
 
+pub mod copies;
+
+pub mod heal;
+
 pub mod volume;
 
 pub mod desired;

@@ -11,6 +11,7 @@ mod body;
 
 mod extract;
 
+mod copies;
 mod cursor;
 
 mod access;
@@ -97,6 +98,7 @@ fn routes() -> Vec<Route> {
     all.extend(ops::routes());
     all.extend(proof::routes());
     all.extend(brake::routes());
+    all.extend(copies::routes());
     all.extend(git::routes());
     all.extend(holds::routes());
     all.extend(forecast::routes());

@@ -1,5 +1,6 @@
 //! What the operator can set, with its defaults. Read once at start; passed explicitly after that.
 
+mod copies;
 mod git;
 mod keys;
 mod limits;
@@ -21,6 +22,7 @@ use crate::core::plan::GuardPolicy;
 use crate::core::retention::Keep;
 use crate::telemetry::{LogFormat, LogLevel};
 
+pub use copies::Upkeep;
 pub use git::GitSettings;
 pub use keys::{KEYS, Key};
 pub use load::{BadSetting, BadSettings, Inputs, Loaded, Origin, Shown, load};
@@ -44,6 +46,7 @@ pub struct Settings {
     pub scheduler_stall: Duration,
     pub auto_recover: bool,
     pub max_snapshots: u32,
+    pub upkeep: Upkeep,
     pub allow_restart: bool,
     pub restart_delay: Duration,
     /// How long imports in flight may go on once the program is to end.
@@ -113,6 +116,7 @@ impl Default for Settings {
             scheduler_stall: Duration::from_secs(30),
             auto_recover: true,
             max_snapshots: 5,
+            upkeep: Upkeep::default(),
             allow_restart: true,
             restart_delay: Duration::from_secs(3),
             drain: Duration::from_secs(10),

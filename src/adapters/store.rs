@@ -35,7 +35,7 @@ pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
 pub use reserve::Space;
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked, VolumeNote};
-pub use sqlite::{Capture, CopyFacts, Frozen, SqliteStore, Taken, verify_copy};
+pub use sqlite::{Capture, CopyFacts, Frozen, SqliteStore, StateError, Taken, rescue, verify_copy};
 pub use upkeep::{Copied, Depth, Pace, Progress, Soundness, Upkeep};
 
 use crate::adapters::connectors::Page;
@@ -344,8 +344,14 @@ pub struct StoreFacts {
     pub audit_sealed: SealedFacts,
     /// When the last integrity check ran, RFC 3339, and what it found.
     pub last_integrity_check: Option<Value>,
-    /// When the last snapshot was made; none are made yet.
+    /// The newest snapshot: see /ops/snapshots.
     pub last_snapshot: Option<Value>,
+    /// The daily backup's hour and the newest backup.
+    #[serde(default)]
+    pub backups: Option<Value>,
+    /// What this store was restored from and what it lacks, if it was.
+    #[serde(default)]
+    pub restored: Option<Value>,
 }
 
 /// Keeps schedules, runs, records and the audit log. A future that resolves to `Ok` means durable.

@@ -50,6 +50,9 @@ pub enum AppError {
     Busy { detail: String, retry_after_sec: u64 },
     #[error("{0}")]
     Full(String),
+    /// A copy of the store could not be made or read.
+    #[error("{0}")]
+    Copy(String),
     #[error("{0}")]
     Store(StoreError),
     #[error("{0}")]

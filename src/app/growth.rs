@@ -31,7 +31,7 @@ impl App {
 
     /// Facts of the store, and how far each of its parts may grow.
     pub async fn database_facts(&self) -> StoreResult<(StoreFacts, BTreeMap<String, Value>)> {
-        let facts = self.store.facts().await?;
+        let facts = self.store_facts().await?;
         self.metrics.set_audit_sealed(facts.audit_sealed.entries);
         let proof = &self.settings.proof;
         let keep = self.settings.keep;

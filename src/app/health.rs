@@ -9,8 +9,7 @@ use serde_json::json;
 use super::App;
 use super::apply::{command_center, draft, new_action_id};
 use super::error::AppError;
-use super::space::SHORT;
-use super::views::{DbHealth, DesiredHealth, DriftTotals, Health, LoopsHealth, ReplicationHealth, SchedulerHealth};
+use super::views::{DesiredHealth, DriftTotals, Health, LoopsHealth, ReplicationHealth, SchedulerHealth};
 use crate::core::audit::operation;
 use crate::core::fleet::Sync;
 use crate::core::missed::Miss;
@@ -72,19 +71,6 @@ impl App {
             next_due_iso: fleet.next_due().map(iso),
             brakes: brakes.iter().map(|brake| shown(&brake.scope)).collect(),
             message: trouble.map(|known| known.tell()),
-        }
-    }
-
-    async fn db_health(&self) -> DbHealth {
-        let probe = self.store.audit_head().await;
-        let (audit, disk) = (self.audit_health(), self.disk_health());
-        let is_short = disk.as_ref().is_some_and(|disk| disk.short);
-        DbHealth {
-            status: u8::from(probe.is_ok() && audit.valid != Some(false) && !is_short),
-            engine: "sqlite".to_owned(),
-            message: probe.err().map(|error| error.to_string()).or_else(|| is_short.then(|| SHORT.to_owned())),
-            audit,
-            disk,
         }
     }
 

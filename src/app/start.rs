@@ -23,7 +23,7 @@ use crate::core::model::{Millis, ScheduleId};
 use crate::core::policy::RunPolicy;
 use crate::core::row::{fingerprint, is_asleep};
 use crate::core::run::{ErrorClass, RunState, Trigger};
-use crate::core::timing::{Rhythm, RhythmCache};
+use crate::core::timing::{Rhythm, RhythmCache, Turn, turn};
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -77,6 +77,7 @@ impl App {
             git: super::git::GitWork::default(),
             wishes: super::runs::Wishes::default(),
             brakes: Mutex::new(Vec::new()),
+            keeping: super::snapshots::Keeping::default(),
             webhooks: super::webhooks::Webhooks::default(),
             promises: super::promises::Promises::default(),
             proof: super::proof::Proof::default(),
@@ -96,8 +97,11 @@ impl App {
     pub async fn bring_up(self: &Arc<Self>) -> Result<(), AppError> {
         // Listing the files and loading the rows take about as long; side by side they take half.
         let early = self.git_busy().await.is_none();
-        let (loaded, mut scan) = tokio::join!(self.load(), self.scan());
+        self.take_note_of_restoring().await?;
+        let (loaded, mut scan, sound) = tokio::join!(self.load(), self.scan(), self.check_at_start());
         loaded?;
+        sound?;
+        self.find_copies().await;
         self.make_desired_directory().await?;
         if self.sweep().await | self.replay_intents().await? || !early || scan.is_of_missing_root() {
             scan = self.scan().await;
@@ -111,6 +115,7 @@ impl App {
             passed => drop(passed?),
         }
         self.close_interrupted_runs().await?;
+        self.settle_restoring().await?;
         self.resume_webhooks().await?;
         self.ready.store(true, Ordering::Release);
         memory::give_back();
@@ -185,13 +190,13 @@ impl App {
     async fn close_interrupted_runs(self: &Arc<Self>) -> Result<(), AppError> {
         let (mut again, mut cut_off, mut lined_up) = (BTreeMap::new(), Vec::new(), HashSet::new());
         for run in self.store.open_runs().await? {
-            if run.state != RunState::Running {
+            let glance = self.fleet().get(run.id.connector, run.id.tenant.as_str());
+            let policy = glance.and_then(|glance| self.fleet().policy(glance.slot)).unwrap_or_default();
+            if run.state != RunState::Running && !self.is_in_doubt(&run, &policy) {
                 lined_up.extend((run.trigger == Trigger::Retry).then(|| run.id.clone()));
                 self.take_up(run);
                 continue;
             }
-            let glance = self.fleet().get(run.id.connector, run.id.tenant.as_str());
-            let policy = glance.and_then(|glance| self.fleet().policy(glance.slot)).unwrap_or_default();
             let attempts = run.attempts + 1;
             let wanted = glance.is_some_and(|glance| !glance.paused) || run.trigger == Trigger::RunNow;
             // What a program had done when it was cut off nobody knows: only a schedule that asks for it repeats it.
@@ -250,7 +255,7 @@ const INTERRUPTIONS: u32 = 3;
 
 /// Whether stored timers stand where their rhythm would have them: one moved or lost by hand while
 /// nothing ran would else go unnoticed, since a row's fingerprint leaves it out.
-struct TimerCheck {
+pub(super) struct TimerCheck {
     now: Millis,
     rhythms: RhythmCache,
     /// Many schedules share few cron expressions, and most have no rules of their own.
@@ -258,7 +263,7 @@ struct TimerCheck {
 }
 
 impl TimerCheck {
-    fn at(now: Millis) -> Self {
+    pub(super) fn at(now: Millis) -> Self {
         TimerCheck { now, rhythms: RhythmCache::default(), crons: HashMap::new() }
     }
 
@@ -283,12 +288,24 @@ impl TimerCheck {
             let next = || rhythms.cron(cron, zone).ok()?.next_after(now);
             return *self.crons.entry((cron.clone(), zone.to_owned())).or_insert_with(next);
         }
+        self.rhythm(row)?.next_after(now)
+    }
+
+    fn rhythm(&mut self, row: &FleetRow) -> Option<Rhythm> {
         let id = ScheduleId::new(row.connector, row.tenant.parse().ok()?);
         let rhythm = match row.interval_sec {
             Some(interval_sec) => Rhythm::interval(&id, interval_sec),
-            None => self.rhythms.cron(row.cron.as_deref()?, zone).ok()?.clone(),
+            None => {
+                let zone = row.timezone.as_deref().unwrap_or("UTC");
+                self.rhythms.cron(row.cron.as_deref()?, zone).ok()?.clone()
+            }
         };
-        rhythm.under(&id, &RunPolicy::parse(&row.policy)).next_after(now)
+        Some(rhythm.under(&id, &RunPolicy::parse(&row.policy)))
+    }
+
+    /// The turn that a row's timer would take now.
+    pub(super) fn turn(&mut self, row: &FleetRow, due: Millis) -> Option<Turn> {
+        Some(turn(&self.rhythm(row)?, &RunPolicy::parse(&row.policy), due, self.now))
     }
 }
 

@@ -8,6 +8,7 @@ mod loops;
 mod proof;
 mod records;
 mod runs;
+mod upkeep;
 mod windows;
 
 pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
@@ -17,6 +18,7 @@ pub use loops::{DiskHealth, LoopHealth, LoopState, LoopsHealth};
 pub use proof::{AuditHealth, CheckpointView, DbHealth};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use runs::{RunAnswer, RunView, RunsPage};
+pub use upkeep::{BackupState, BackupView, BackupsView, CheckView, RestoredView, SnapshotView, UpkeepHealth};
 pub use windows::{WindowChange, WindowStretch, WindowView, WindowsAnswer};
 
 use std::collections::BTreeMap;

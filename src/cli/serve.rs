@@ -30,13 +30,13 @@ use crate::adapters::connectors::http::Http;
 use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
 use crate::adapters::store::{SqliteStore, Store as _};
-use crate::app::{App, DISPATCHER};
+use crate::app::{App, DISPATCHER, heal};
 use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
 use crate::tasks::{
-    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, NotaryClerk, Reconciler, SpaceKeeper, Supervisor, Watchdog,
-    Watcher,
+    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, SpaceKeeper, Supervisor,
+    Watchdog, Watcher,
 };
 use crate::telemetry::{Metrics, init_logging};
 
@@ -131,7 +131,8 @@ struct Running {
 }
 
 impl Running {
-    /// Opens the store, brings the fleet up and starts the loops.
+    /// Opens the store, brings the fleet up and starts the loops. Damage that shows only when the store is read is
+    /// mended like any other.
     async fn start(
         settings: Settings,
         clock: Clock,
@@ -139,7 +140,17 @@ impl Running {
         program: &Arc<Program>,
         legacy: &SharedLegacy,
     ) -> anyhow::Result<Running> {
-        let engine = Arc::new(SqliteStore::open_handed(&settings.dsn, lock)?);
+        let begin = |engine| Running::over(engine, settings.clone(), clock.clone(), program, legacy);
+        heal::start(&settings, &clock, lock, None, begin).await
+    }
+
+    async fn over(
+        engine: Arc<SqliteStore>,
+        settings: Settings,
+        clock: Clock,
+        program: &Arc<Program>,
+        legacy: &SharedLegacy,
+    ) -> anyhow::Result<Running> {
         let metrics = Arc::new(Metrics::new(settings.metric_tenants)?);
         let exec = Arc::new(Exec::new(startup::programs(&settings), startup::exec_folder(&settings.dsn)));
         let (acculynx, http) = (Arc::new(AccuLynx::new()?), Arc::new(Http::new()?));
@@ -151,6 +162,7 @@ impl Running {
         watcher.begin();
         app.bring_up().await?;
         app.open_notary().await;
+        app.sign_restoring().await;
         let loops = Arc::new(Supervisor::new(app.clone(), Handle::current()));
         start_loops(&loops, &app, &hints, &watcher);
         let watched = CancellationToken::new();
@@ -174,6 +186,10 @@ impl Running {
         // Nothing writes any more: this end is the one that the next start finds.
         if !matches!(tokio::time::timeout(CLOSE_GRACE, app.checkpoint_now()).await, Ok(Ok(_))) {
             tracing::warn!(component = "notary", "the audit log's end was not signed");
+        }
+        // A restart has its clients waiting.
+        if !app.is_restarting() {
+            app.snapshot_at_stop().await;
         }
         let lock = if app.is_restarting() { engine.keep_lock() } else { None };
         let closing = tokio::task::spawn_blocking(move || engine.close());
@@ -206,6 +222,8 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
     loops.start("notary", Need::Optional, move |pulse| NotaryClerk::new(a.clone()).run(pulse));
     let a = app.clone();
     loops.start("auditor", Need::Optional, move |pulse| Auditor::new(a.clone()).run(pulse));
+    let a = app.clone();
+    loops.start("keeper", Need::Optional, move |pulse| Keeper::new(a.clone()).run(pulse));
     if app.settings.git.is_on() {
         let a = app.clone();
         loops.start("git-keeper", Need::Optional, move |pulse| GitKeeper::new(a.clone()).run(pulse));

@@ -14,11 +14,12 @@ viewer|operator|admin`, or `X-User-Roles: operator,admin`. `X-User-Name` names t
 `X-User-Tenant` narrows the caller to one tenant. They are believed only from `COMMAND_CENTER_TRUSTED_PROXIES`. \
 Errors are `application/problem+json` (RFC 9457).";
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("Schedules", "One schedule per tenant and connector."),
     ("Runs", "Every run: why it began, how it went, how it ended."),
     ("Records", "What was imported, tenant by tenant."),
     ("Audit", "Who changed what, when, and from where."),
+    ("Copies", "Snapshots and backups of the store."),
     ("Operations", "Health, drift, comparing and applying, the emergency stop."),
     ("Analytics", "Totals over the fleet, a tenant, and the audit log."),
     ("Webhooks", "What sources tell by themselves."),

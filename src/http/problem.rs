@@ -246,6 +246,9 @@ impl From<AppError> for Problem {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again shortly", detail)
                     .header(RETRY_AFTER, &retry_after_sec.to_string())
             }
+            AppError::Copy(detail) => {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "copy-failed", "The store could not be copied", detail)
+            }
             AppError::Full(detail) => full(detail),
             AppError::Store(error) => error.into(),
             AppError::Source(error) => {

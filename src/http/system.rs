@@ -149,6 +149,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.metrics.set_reserve(disk.map_or(0, |disk| disk.reserve_bytes));
     let mut wal = app.settings.dsn.clone().into_os_string();
     wal.push("-wal");
+    app.measure_snapshots();
     app.metrics.set_sizes(
         size(&app.settings.dsn).await,
         size(Path::new(&wal)).await,

@@ -10,7 +10,7 @@ use super::values::{
     program_list, seconds, socket_address, web_url, words,
 };
 use super::{AuthMode, Settings};
-use super::{limits, proof, upkeep};
+use super::{copies, limits, proof, upkeep};
 use crate::adapters::connectors::Secret;
 
 /// One setting.
@@ -224,7 +224,7 @@ pub static KEYS: &[Key] = &[
         "auto-recover",
         "COMMAND_CENTER_AUTO_RECOVER",
         "BOOL",
-        "Restart parts of the program that have stalled",
+        "Help itself: loops that stall are started anew, a damaged database is restored at the start",
         |s, text| flag(text).map(|v| s.auto_recover = v),
         |s| s.auto_recover.to_string(),
     ),
@@ -242,7 +242,7 @@ pub static KEYS: &[Key] = &[
         "max-snapshots",
         "COMMAND_CENTER_MAX_SNAPSHOTS",
         "COUNT",
-        "JSON snapshots to keep",
+        "Snapshots of the store to keep, besides the last of each of seven days",
         |s, text| count(text, 0, 10_000).map(|v| s.max_snapshots = v),
         |s| s.max_snapshots.to_string(),
     ),
@@ -254,6 +254,8 @@ pub static KEYS: &[Key] = &[
     proof::KEEP_REVISIONS,
     proof::KEEP_REVISIONS_DAYS,
     proof::RECORDS_UNSEEN_DAYS,
+    copies::SNAPSHOT_INTERVAL,
+    copies::CHECK_INTERVAL,
     Key::new(
         "replication",
         "replication",

@@ -5,6 +5,7 @@
 mod tests;
 
 mod proof;
+mod upkeep;
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
@@ -70,6 +71,7 @@ pub struct Metrics {
     disk_free_bytes: IntGauge,
     disk_reserve_bytes: IntGauge,
     proof: proof::ProofMetrics,
+    upkeep: upkeep::UpkeepMetrics,
 }
 
 impl Metrics {
@@ -168,6 +170,7 @@ impl Metrics {
             wal_bytes: make.gauge("command_center_database_wal_bytes", "Size of the database's write-ahead log")?,
             disk_free_bytes: make.gauge("command_center_disk_free_bytes", "Free space where the database lies")?,
             proof: proof::ProofMetrics::new(&make)?,
+            upkeep: upkeep::UpkeepMetrics::new(&make)?,
             disk_reserve_bytes: make
                 .gauge("command_center_disk_reserve_bytes", "Disk space set aside; 0 while the disk is full")?,
             registry: make.0,

@@ -18,8 +18,11 @@ mod past;
 mod read;
 mod readers;
 mod records;
+pub mod rescue;
 mod runs;
+mod schema;
 mod seal;
+mod state;
 mod upkeep;
 mod write;
 mod writer;
@@ -33,7 +36,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use rusqlite::Connection;
-use rusqlite_migration::{M, Migrations};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -43,23 +45,10 @@ pub use copy::{CopyFacts, Frozen, verify_copy};
 use errors::{failed, is_damage, open_error, open_failed};
 use lock::StoreLock;
 use readers::{Readers, open_reader};
+use schema::{migrate, newest_schema};
+pub use state::StateError;
 use upkeep::Suspicion;
 use writer::{Lane, Writer};
-
-const MIGRATIONS: [M<'static>; 12] = [
-    M::up(include_str!("../../../migrations/sqlite/001_initial.sql")),
-    M::up(include_str!("../../../migrations/sqlite/002_revisions.sql")),
-    M::up(include_str!("../../../migrations/sqlite/003_holds.sql")),
-    M::up(include_str!("../../../migrations/sqlite/004_commits.sql")),
-    M::up(include_str!("../../../migrations/sqlite/005_defaults.sql")),
-    M::up(include_str!("../../../migrations/sqlite/006_attempts.sql")),
-    M::up(include_str!("../../../migrations/sqlite/007_records.sql")),
-    M::up(include_str!("../../../migrations/sqlite/008_inbox.sql")),
-    M::up(include_str!("../../../migrations/sqlite/009_retention.sql")),
-    M::up(include_str!("../../../migrations/sqlite/010_volumes.sql")),
-    M::up(include_str!("../../../migrations/sqlite/011_missed.sql")),
-    M::up(include_str!("../../../migrations/sqlite/012_segments.sql")),
-];
 
 /// With less free than this, a full disk may be why the store does not open.
 const TIGHT: u64 = 1 << 20;
@@ -91,7 +80,15 @@ impl SqliteStore {
             std::fs::create_dir_all(folder)
                 .map_err(|e| open_error(path, &format!("its folder cannot be made: {e}")))?;
         }
-        let lock = StoreLock::take(path, lock)?;
+        SqliteStore::open_locked(path, StoreLock::take(path, lock)?)
+    }
+
+    /// As `open`, for whoever holds the store already.
+    pub fn open_held(path: &Path, hold: rescue::Hold) -> StoreResult<SqliteStore> {
+        SqliteStore::open_locked(path, hold.0)
+    }
+
+    fn open_locked(path: &Path, lock: StoreLock) -> StoreResult<SqliteStore> {
         let mut opened = SqliteStore::open_with(path, None);
         let space = Space::beside(path);
         if opened.is_err() && space.held() > 0 && space.free().is_some_and(|free| free < TIGHT) {
@@ -100,6 +97,7 @@ impl SqliteStore {
             opened = SqliteStore::open_with(path, None);
         }
         let store = opened?;
+        lock.mark();
         *store.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         Ok(store)
     }
@@ -207,19 +205,6 @@ fn begin_log(connection: &Connection) -> rusqlite::Result<()> {
     }
     let reason = format!("the write-ahead log could not be begun, the journal's mode is {mode}");
     Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), Some(reason)))
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> StoreResult<()> {
-    let found: i64 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|e| open_failed(path, &e))?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if found > known {
-        return Err(StoreError::Newer { path: path.display().to_string(), found, known });
-    }
-    Migrations::from_slice(&MIGRATIONS).to_latest(connection).map_err(|error| match error {
-        rusqlite_migration::Error::RusqliteError { err, .. } => open_failed(path, &err),
-        error => open_error(path, &error),
-    })
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

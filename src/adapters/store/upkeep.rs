@@ -53,11 +53,13 @@ pub type Progress<'a> = &'a mut dyn FnMut(Copied) -> bool;
 pub trait Upkeep {
     /// A reading of exactly what was committed before this was handed in and nothing after, as long as it is held.
     fn freeze(&self, now: Millis) -> StoreFuture<'_, Frozen>;
-    /// Looks at the whole database without keeping anybody waiting.
-    fn check(&self, depth: Depth) -> StoreFuture<'_, Soundness>;
+    /// Looks at the whole database; `gently` takes longer and keeps nobody waiting.
+    fn check(&self, depth: Depth, gently: bool) -> StoreFuture<'_, Soundness>;
     /// Whether the database should be looked at before anything is built on it: it was not closed in order, or is
     /// small enough for a look to cost nothing.
     fn wants_check(&self) -> bool;
+    /// Counts rows changed through this store: the same number twice says that nothing was written in between.
+    fn changes(&self) -> u64;
     /// What a reading or writing found damaged since this was last asked.
     fn suspicion(&self) -> Option<String>;
     /// A fact by its name.

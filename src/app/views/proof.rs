@@ -4,6 +4,8 @@ use super::DiskHealth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::UpkeepHealth;
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AuditHealth {
     /// What the last verification found; null before the first.
@@ -36,4 +38,6 @@ pub struct DbHealth {
     pub disk: Option<DiskHealth>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    #[serde(flatten, default)]
+    pub upkeep: UpkeepHealth,
 }

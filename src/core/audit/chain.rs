@@ -89,6 +89,11 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// Walks on behind an entry that is known to be good.
+    pub fn from(head: Head) -> Verifier {
+        Verifier { head, ..Verifier::default() }
+    }
+
     /// A walk that also holds the log against `anchors`, in any order.
     pub fn against(mut anchors: Vec<Anchor>) -> Verifier {
         anchors.sort_by_key(|anchor| std::cmp::Reverse(anchor.head.seq));

@@ -12,12 +12,16 @@ impl Upkeep for MemoryStore {
         std::future::ready(Err(failed("copy the store", "it is kept in memory"))).boxed()
     }
 
-    fn check(&self, _: Depth) -> StoreFuture<'_, Soundness> {
+    fn check(&self, _: Depth, _: bool) -> StoreFuture<'_, Soundness> {
         std::future::ready(Ok(Soundness::Sound)).boxed()
     }
 
     fn wants_check(&self) -> bool {
         false
+    }
+
+    fn changes(&self) -> u64 {
+        0
     }
 
     fn suspicion(&self) -> Option<String> {

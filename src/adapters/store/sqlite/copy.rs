@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{Depth, Soundness, failed, open_error, open_reader, read};
 use crate::adapters::store::{Copied, Pace, Progress, StoreError, StoreResult};
-use crate::core::audit::Head;
+use crate::core::audit::{Entry, Head};
 use crate::core::model::Millis;
 
 /// How much of a copy may wait to be written to disk: what the system gathers and then writes at once would
@@ -28,6 +28,8 @@ pub struct Frozen {
     /// When it was asked for.
     pub at: Millis,
     pub schema_version: i64,
+    /// Which store it is, where it has a name.
+    pub store: Option<String>,
     pub pages: u64,
     pub page_bytes: u64,
     path: PathBuf,
@@ -48,7 +50,9 @@ impl Frozen {
         let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
         let (pages, page_bytes) = (unsigned(number("page_count")?), unsigned(number("page_size")?));
         let head = read::chain_end(&connection)?;
-        Ok(Frozen { head, at, schema_version, pages, page_bytes, path: path.to_owned(), connection })
+        let store =
+            connection.query_row("SELECT value FROM facts WHERE name = 'store_id'", [], |row| row.get(0)).optional()?;
+        Ok(Frozen { head, at, schema_version, store, pages, page_bytes, path: path.to_owned(), connection })
     }
 
     /// A reading of a database that no server has open; fails while somebody writes to it.
@@ -60,6 +64,11 @@ impl Frozen {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The whole audit log, oldest entry first, in batches; false ends it.
+    pub fn audit(&self, hand_over: &mut dyn FnMut(Vec<Entry>) -> bool) -> StoreResult<()> {
+        super::audit::log(&self.connection, hand_over).map_err(|error| failed("read the audit log", &error))
     }
 
     /// Where the database lies that is read.
@@ -150,6 +159,19 @@ pub(super) fn open_alone(path: &Path) -> rusqlite::Result<Connection> {
         }
     }
     Connection::open_with_flags(uri + "?immutable=1", flags)
+}
+
+/// Has long statements on this connection rest again and again, so that others get the disk and a processor.
+pub(super) fn go_gently(connection: &Connection) -> rusqlite::Result<()> {
+    const STEPS: i32 = 5_000;
+    const REST: Duration = Duration::from_micros(500);
+    connection.progress_handler(
+        STEPS,
+        Some(|| {
+            std::thread::sleep(REST);
+            false
+        }),
+    )
 }
 
 /// The first things that are wrong with a database, if any.

@@ -1,6 +1,7 @@
 //! One Command Center a database: an advisory lock on a file beside it.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::path::Path;
 
 use super::{StoreError, StoreResult, open_error, with_suffix};
@@ -46,6 +47,25 @@ impl StoreLock {
         self.0.try_clone().ok().inspect(|_| std::mem::forget(self))
     }
 }
+
+impl StoreLock {
+    /// A store has been opened here: from now on a database that is no longer one was damaged, and not somebody
+    /// else's file.
+    pub(super) fn mark(&self) {
+        let is_marked = self.0.metadata().is_ok_and(|meta| meta.len() > 0);
+        if !is_marked && let Err(error) = (&self.0).write_all(MARK) {
+            tracing::warn!(component = "store", %error, "could not mark the lock");
+        }
+    }
+
+    /// Whether a store has ever been opened here.
+    pub(super) fn is_marked(database: &Path) -> bool {
+        std::fs::metadata(with_suffix(database, ".lock")).is_ok_and(|meta| meta.len() > 0)
+    }
+}
+
+/// What stands in the lock's file beside a store.
+const MARK: &[u8] = b"Command Center has a store here.\n";
 
 impl Drop for StoreLock {
     fn drop(&mut self) {

@@ -5,6 +5,7 @@ mod copying;
 mod history;
 mod opening;
 mod sealing;
+mod upgrading;
 mod writing;
 
 use std::path::{Path, PathBuf};

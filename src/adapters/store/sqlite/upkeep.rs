@@ -37,13 +37,16 @@ impl Upkeep for SqliteStore {
         self.writer.submit(Lane::Mutation, "begin a reading to copy from", move |_| Frozen::begin(&path, now))
     }
 
-    fn check(&self, depth: Depth) -> StoreFuture<'_, Soundness> {
+    fn check(&self, depth: Depth, gently: bool) -> StoreFuture<'_, Soundness> {
         // On a connection of its own: what others have in memory says nothing of the disk, and a check
         // would displace it.
         let path = self.path.clone();
         async move {
             let looked = tokio::task::spawn_blocking(move || {
                 let connection = super::open_reader(&path)?;
+                if gently {
+                    copy::go_gently(&connection)?;
+                }
                 copy::check(&connection, depth)
             });
             match looked.await {
@@ -58,6 +61,10 @@ impl Upkeep for SqliteStore {
     fn wants_check(&self) -> bool {
         let small = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= SMALL_BYTES);
         small || !self.was_closed_in_order
+    }
+
+    fn changes(&self) -> u64 {
+        self.writer.changes()
     }
 
     fn suspicion(&self) -> Option<String> {

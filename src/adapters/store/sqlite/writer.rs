@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -38,6 +39,11 @@ impl Lane {
 /// Jobs of one group at most, so that those who wait behind it do not wait long.
 const GROUP_LIMIT: usize = 512;
 
+/// An entry of the audit log, in the order of its fields.
+pub(super) const INSERT_ENTRY: &str =
+    "INSERT INTO audit (seq, at_ms, tenant, connector, operation, source, actor, action_id, metadata, prev_hash, hash)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
 type Answer = Box<dyn FnOnce(StoreResult<()>) + Send>;
 /// Is run within the transaction, or told why there is none.
 type Job = Box<dyn FnOnce(StoreResult<&mut Work<'_>>) -> Answer + Send>;
@@ -56,6 +62,8 @@ struct Shared {
     log: Log,
     /// What commits change is wanted elsewhere too.
     capture: OnceLock<Arc<Capture>>,
+    /// Rows changed so far.
+    changes: AtomicU64,
 }
 
 pub(super) struct Writer {
@@ -142,10 +150,7 @@ impl Work<'_> {
             return Ok(Vec::new());
         }
         let mut seqs = Vec::with_capacity(drafts.len());
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO audit (seq, at_ms, tenant, connector, operation, source, actor, action_id, metadata, prev_hash, hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?;
+        let mut insert = self.connection.prepare_cached(INSERT_ENTRY)?;
         let now_iso = iso(now);
         self.at = now;
         for draft in drafts {
@@ -229,6 +234,10 @@ impl Writer {
         self.shared.capture.get_or_init(|| Arc::new(Capture::new(path))).clone()
     }
 
+    pub(super) fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
+    }
+
     pub(super) fn stop(&self) {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
         self.shared.filled.notify_all();
@@ -306,6 +315,8 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
             head = work.head;
             foreign = work.foreign_writes;
         }
+        // Before the answers: whoever has one finds it counted.
+        shared.changes.store(connection.total_changes(), Ordering::Release);
         for answer in answers {
             answer(committed.clone());
         }

@@ -10,7 +10,7 @@ async fn a_copy_holds_what_was_committed_before_it_and_nothing_after() {
     let many: Vec<_> = (0..3000).map(|n| draft(&format!("t{n}"))).collect();
     store.append(many, 1).await.unwrap();
     let frozen = store.freeze(7).await.unwrap();
-    assert_eq!((frozen.head.seq, frozen.at, frozen.schema_version), (3000, 7, MIGRATIONS.len() as i64));
+    assert_eq!((frozen.head.seq, frozen.at, frozen.schema_version), (3000, 7, newest_schema()));
     let copy = folder.path().join("copy.db");
     let (mut steps, mut last) = (0, 0);
     let pace = Pace { pages: 8, pause: std::time::Duration::ZERO };
@@ -49,7 +49,7 @@ async fn damage_is_told_from_other_failures() {
     let (place, folder) = (Place::new(), tempfile::tempdir().unwrap());
     let store = SqliteStore::open(&place.path()).unwrap();
     store.append((0..500).map(|n| draft(&format!("t{n}"))).collect(), 1).await.unwrap();
-    assert_eq!(store.check(Depth::Full).await.unwrap(), Soundness::Sound);
+    assert_eq!(store.check(Depth::Full, true).await.unwrap(), Soundness::Sound);
     assert_eq!(store.suspicion(), None);
     store.close();
     let good = std::fs::read(place.path()).unwrap();
@@ -83,7 +83,7 @@ async fn a_reading_that_meets_damage_raises_suspicion_once() {
     bytes[middle..middle + 8192].fill(0x55);
     std::fs::write(place.path(), bytes).unwrap();
     let store = SqliteStore::open(&place.path()).unwrap();
-    assert!(matches!(store.check(Depth::Quick).await.unwrap(), Soundness::Damaged(_)));
+    assert!(matches!(store.check(Depth::Quick, false).await.unwrap(), Soundness::Damaged(_)));
     let mut batches = store.audit_log();
     let mut damaged = false;
     while let Some(batch) = batches.recv().await {

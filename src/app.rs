@@ -38,6 +38,7 @@ mod reading;
 mod reconcile;
 mod records;
 mod replace;
+mod replication;
 mod report;
 mod restored;
 mod rollback;
@@ -74,6 +75,10 @@ pub use mutate::{Edit, IfMatch, Mutation};
 pub use pass::SECOND_SCAN;
 pub use proof::{Presented, ProofError};
 pub use records::RecordsWanted;
+pub use replication::{
+    BringBack, BroughtBack, Copy, LastSnapshot, ReplicaCopy, Replication, ReplicationView, Terms as ReplicationTerms,
+    bring_back, rebuild, spool_folder,
+};
 pub use rollback::{DirectoryRollback, Rollback};
 pub use runs::{Backfill, RunNow};
 pub use timers::DueBatch;
@@ -131,6 +136,8 @@ pub struct App {
     promises: promises::Promises,
     /// What vouches for the audit log.
     proof: proof::Proof,
+    /// The copy at another place, where there is to be one.
+    replication: std::sync::OnceLock<Arc<Replication>>,
     /// Rung to have the next full pass early.
     pub pass_wanted: Notify,
     started: Millis,
@@ -171,6 +178,24 @@ impl App {
     /// Whether the program is to start again after it has stopped.
     pub fn is_restarting(&self) -> bool {
         self.restarting.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Has the store copied to another place from now on.
+    pub fn replicate(&self, replication: Arc<Replication>) {
+        // Set once, by whoever starts the program.
+        let _ = self.replication.set(replication);
+    }
+
+    pub fn replication(&self) -> Option<&Arc<Replication>> {
+        self.replication.get()
+    }
+
+    /// How the copy at another place stands.
+    pub async fn replication_view(&self) -> ReplicationView {
+        match self.replication.get() {
+            Some(replication) => replication.view().await,
+            None => ReplicationView::off(),
+        }
     }
 
     pub fn source(&self) -> &Arc<dyn Files> {

@@ -17,6 +17,7 @@ mod import;
 mod out;
 mod pairs;
 mod records;
+mod restore;
 mod running;
 mod runs;
 mod sandbox;
@@ -125,6 +126,8 @@ enum Command {
     Windows(windows::WindowsCommand),
     /// The emergency stop: keeps runs from starting, whatever the files say.
     Brake(brake::BrakeArgs),
+    /// Bring the store back from a replica, or rehearse that: 0 well, 1 damaged or different, 2 it could not be done.
+    Restore(Box<restore::RestoreArgs>),
     /// Write the JSON Schemas of the files, or check that they are current.
     Schema(schema::SchemaArgs),
     /// Print the completion script of a shell.
@@ -264,6 +267,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Rollback(args) => block_on(history::rollback(args, &global)),
         Command::Audit(command) => block_on(audit::audit(command, &global)),
         Command::Records(command) => block_on(records::records(command, &global)),
+        Command::Restore(args) => block_on(restore::restore(*args, &global)),
         Command::Brake(args) => block_on(brake::brake(args, &global)),
     }
 }

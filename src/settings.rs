@@ -6,6 +6,7 @@ mod keys;
 mod limits;
 mod load;
 mod proof;
+mod replication;
 mod upkeep;
 pub(crate) mod values;
 
@@ -15,7 +16,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::adapters::connectors::Secret;
 use crate::adapters::secrets::ConnectorDefaults;
 use crate::core::fair::Limits;
 use crate::core::plan::GuardPolicy;
@@ -27,6 +27,7 @@ pub use git::GitSettings;
 pub use keys::{KEYS, Key};
 pub use load::{BadSetting, BadSettings, Inputs, Loaded, Origin, Shown, load};
 pub use proof::ProofSettings;
+pub use replication::ReplicationSettings;
 
 /// How the settings of one server stand. Contract part 7 names the variables.
 #[derive(Clone, Debug)]
@@ -74,10 +75,9 @@ pub struct Settings {
     pub poll_interval: Option<Duration>,
     /// What a schedule without `connection` uses.
     pub acculynx: ConnectorDefaults,
-    /// Where replication would go; it may hold credentials.
-    pub replication_url: Option<Secret>,
     /// How the audit log is vouched for, and what of the past stays.
     pub proof: ProofSettings,
+    pub replication: ReplicationSettings,
     pub log_level: LogLevel,
     /// `None`: text on a terminal, JSON otherwise.
     pub log_format: Option<LogFormat>,
@@ -133,8 +133,8 @@ impl Default for Settings {
             debounce: Duration::from_millis(50),
             poll_interval: None,
             acculynx: ConnectorDefaults { base_url: Some("https://api.acculynx.com/api/v2".into()), api_key: None },
-            replication_url: None,
             proof: ProofSettings::default(),
+            replication: ReplicationSettings::default(),
             log_level: LogLevel::default(),
             log_format: None,
         }

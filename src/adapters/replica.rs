@@ -12,6 +12,6 @@ mod url;
 pub mod memory;
 
 pub use place::{Found, Listed, Place, PlaceError, PlaceFuture, SharedPlace};
-pub use restore::{RestoreError, Restored, Step, restore};
+pub use restore::{RestoreError, Restored, Step, newest, restore};
 pub use spool::{Spool, Spooled};
 pub use url::Destination;

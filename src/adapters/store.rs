@@ -10,6 +10,7 @@ mod inbox;
 mod many;
 #[cfg(test)]
 pub mod memory;
+mod network;
 mod notes;
 mod past;
 mod records;
@@ -30,6 +31,7 @@ pub use audit::{AuditStore, Damage, Seal, Sealed, SealedFacts};
 pub use counts::{AuditCounts, Counted, FleetCounts, TenantCounts};
 pub use inbox::{Inbox, WaitingEvent, WebhookEvent};
 pub use many::{Deed, SpecQuery, SpecRow};
+pub use network::network_path;
 pub use notes::{ANSWER_TTL_MS, Brake, Dismissal, Hold, Problem, Remembered};
 pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};

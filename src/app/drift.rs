@@ -102,7 +102,10 @@ impl App {
         }
         let brakes = self.brakes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         items.extend(brakes.iter().map(braked_item));
+        let behind = self.behind_replica().await?;
+        items.extend(self.behind_items(&behind).await);
         let mut totals = self.drift_totals();
+        self.count_behind(&behind, &mut totals);
         self.add_frames(&mut totals.invalid_files).await;
         let recurring = self.state().drift.recurring(self.clock.now());
         Ok(DriftReport { ok: items.is_empty(), totals, items, recurring })

@@ -27,6 +27,8 @@ impl App {
     pub async fn health(&self) -> Health {
         let now = self.clock.now();
         let mut totals = self.drift_totals();
+        let behind = self.behind_replica().await.unwrap_or_default();
+        self.count_behind(&behind, &mut totals);
         for diagnostic in totals.invalid_files.iter_mut().flat_map(|file| &mut file.diagnostics) {
             *diagnostic = diagnostic.without_values();
         }
@@ -35,15 +37,18 @@ impl App {
         let db = self.db_health().await;
         let desired = self.desired_health(&totals, dismissed);
         let loops = self.loops_health();
+        let replication = self.replication_health().await;
         Health {
-            ok: [scheduler.status, db.status, desired.status, loops.status].iter().all(|status| *status == 1),
+            ok: [scheduler.status, db.status, replication.status, desired.status, loops.status]
+                .iter()
+                .all(|status| *status == 1),
             ts_iso: iso(now),
             uptime_sec: u64::try_from((now - self.started) / 1000).unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: self.phase().to_owned(),
             scheduler,
             db,
-            replication: ReplicationHealth { status: 1, mode: "off".to_owned() },
+            replication,
             desired,
             loops,
             drift: totals,
@@ -71,6 +76,19 @@ impl App {
             next_due_iso: fleet.next_due().map(iso),
             brakes: brakes.iter().map(|brake| shown(&brake.scope)).collect(),
             message: trouble.map(|known| known.tell()),
+        }
+    }
+
+    /// Without the destination, which is not for everybody.
+    async fn replication_health(&self) -> ReplicationHealth {
+        let view = self.replication_view().await;
+        ReplicationHealth {
+            status: u8::from(view.ok),
+            mode: view.mode,
+            state: view.state,
+            last_seq: view.last_seq,
+            lag_entries: view.lag_entries,
+            lag_sec: view.lag_sec,
         }
     }
 

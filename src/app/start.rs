@@ -81,6 +81,7 @@ impl App {
             webhooks: super::webhooks::Webhooks::default(),
             promises: super::promises::Promises::default(),
             proof: super::proof::Proof::default(),
+            replication: std::sync::OnceLock::new(),
             pass_wanted: Notify::new(),
             started: now,
             ready: AtomicBool::new(false),

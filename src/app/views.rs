@@ -231,8 +231,14 @@ pub struct SchedulerHealth {
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicationHealth {
+    /// 0 when this server may not write there, or the copy is more than 30 s behind.
     pub status: u8,
     pub mode: String,
+    /// `off`, `streaming`, `catching_up`, `away` or `refused`.
+    pub state: String,
+    pub last_seq: Option<i64>,
+    pub lag_entries: u64,
+    pub lag_sec: f64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -105,6 +105,14 @@ pub(super) fn bar(length: usize) -> ProgressBar {
     }
 }
 
+/// A bar for bytes, whose number shows when they come; nothing is drawn unless a person is looking.
+pub(super) fn bytes_bar(message: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::new(0).with_message(message)
+}
+
 /// A sign of life for work of unknown size.
 pub(super) fn spinner(message: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {

@@ -2,6 +2,7 @@
 //! place that spawns tasks.
 
 mod handover;
+mod replicate;
 mod restart;
 mod startup;
 
@@ -35,8 +36,8 @@ use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
 use crate::tasks::{
-    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, SpaceKeeper, Supervisor,
-    Watchdog, Watcher,
+    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, Replicator, SpaceKeeper,
+    Supervisor, Watchdog, Watcher,
 };
 use crate::telemetry::{Metrics, init_logging};
 
@@ -51,6 +52,10 @@ const LOOP_GRACE: Duration = Duration::from_secs(15);
 
 /// How often a task shows that tasks are carried out at all.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long the last segments for the replica may take. What they leave is sent by the next start.
+const LAST_SHIPMENT: Duration = Duration::from_secs(10);
+const RESTART_SHIPMENT: Duration = Duration::from_secs(1);
 
 /// How long tasks may take to notice the end of the runtime.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -141,7 +146,8 @@ impl Running {
         legacy: &SharedLegacy,
     ) -> anyhow::Result<Running> {
         let begin = |engine| Running::over(engine, settings.clone(), clock.clone(), program, legacy);
-        heal::start(&settings, &clock, lock, None, begin).await
+        let replica = replicate::candidate(&settings)?;
+        heal::start(&settings, &clock, lock, replica, begin).await
     }
 
     async fn over(
@@ -155,7 +161,9 @@ impl Running {
         let exec = Arc::new(Exec::new(startup::programs(&settings), startup::exec_folder(&settings.dsn)));
         let (acculynx, http) = (Arc::new(AccuLynx::new()?), Arc::new(Http::new()?));
         let connectors = Connectors { acculynx, exec, http, noop: Arc::new(Noop) };
+        let (replicated, at) = (replicate::destination(&settings)?, clock.clone());
         let app = App::new(settings, clock, engine.clone(), connectors, metrics);
+        replicate::replicate(&app, replicated, engine.clone(), at)?;
         app.check_git().await?;
         let hints = Arc::new(HintQueue::default());
         let watcher = Arc::new(Watcher::new(app.clone(), hints.clone()));
@@ -186,6 +194,10 @@ impl Running {
         // Nothing writes any more: this end is the one that the next start finds.
         if !matches!(tokio::time::timeout(CLOSE_GRACE, app.checkpoint_now()).await, Ok(Ok(_))) {
             tracing::warn!(component = "notary", "the audit log's end was not signed");
+        }
+        if let Some(replication) = app.replication() {
+            // A restart has its clients waiting.
+            replication.finish(if app.is_restarting() { RESTART_SHIPMENT } else { LAST_SHIPMENT }).await;
         }
         // A restart has its clients waiting.
         if !app.is_restarting() {
@@ -232,6 +244,9 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
     loops.start("space-keeper", Need::Optional, move |pulse| SpaceKeeper::new(a.clone()).run(pulse));
     let a = app.clone();
     loops.start("store", Need::Vital, move |pulse| startup::probe_store(a.clone(), pulse));
+    if let Some(replication) = app.replication().cloned() {
+        loops.start("replicator", Need::Optional, move |pulse| Replicator::new(replication.clone()).run(pulse));
+    }
     loops.start("runtime", Need::Vital, |pulse| async move {
         while pulse.sleep(TICK, "the next tick").await {}
         Ok(())
@@ -246,7 +261,7 @@ async fn run(
     program: &Arc<Program>,
     legacy: &SharedLegacy,
 ) -> anyhow::Result<Ending> {
-    startup::check_data_dir(&settings.data_dir)?;
+    startup::check_data_dir(&settings.data_dir, &settings.dsn)?;
     let Inheritance { addr: resumed, listener: handed, lock, recoveries } = inheritance;
     let listener = startup::listen(settings.addr, resumed, handed).await?;
     let addr = listener.local_addr().context("the listening socket has no address")?;

@@ -108,7 +108,7 @@ impl Manifest {
             return Err(format!("is of format {}, this program reads {FORMAT}", manifest.format));
         }
         let is_power = (512..=65_536).contains(&manifest.page_size) && manifest.page_size.is_power_of_two();
-        if !is_power || manifest.size % u64::from(manifest.page_size) != 0 {
+        if !is_power || !manifest.size.is_multiple_of(u64::from(manifest.page_size)) {
             return Err("names a page size that does not fit the database's size".to_owned());
         }
         Ok(manifest)

@@ -16,8 +16,8 @@ use super::extract::Visit;
 use super::problem::Answer;
 use super::table::Route;
 use crate::adapters::store::StoreFacts;
-use crate::app::App;
 use crate::app::views::{ApplyAnswer, DiffAnswer, DriftReport, Health};
+use crate::app::{App, ReplicationView};
 use crate::core::access::Role;
 use crate::core::model::{Connector, ScheduleId, Tenant};
 
@@ -40,20 +40,6 @@ pub struct Database {
     /// How far each part may grow; null where everything is kept.
     #[serde(default)]
     pub limits: BTreeMap<String, Value>,
-}
-
-/// How far the copy at another place has come.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct Replication {
-    pub ok: bool,
-    /// `off`: nothing is copied.
-    pub mode: String,
-    /// Without secrets.
-    pub destination: Option<String>,
-    pub last_seq: Option<i64>,
-    pub lag_entries: u64,
-    pub lag_sec: f64,
-    pub last_error: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -141,7 +127,7 @@ fn reports() -> Vec<Route> {
             .answers::<Database>(200, "The facts."),
         operator(Route::get("/ops/replication", replication))
             .says("Show the state of replication", "Where the copy goes and how far behind it is.")
-            .answers::<Replication>(200, "The state."),
+            .answers::<ReplicationView>(200, "The state."),
         operator(Route::get("/ops/whoami", whoami))
             .says("Show whom the server takes you for", "Role, name and tenant as the access headers prove them.")
             .answers::<Whoami>(200, "Your identity."),
@@ -222,16 +208,9 @@ async fn db(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<Database>>
     Ok(Json(Database { ok: true, facts, limits }))
 }
 
-async fn replication() -> Json<Replication> {
-    Json(Replication {
-        ok: true,
-        mode: "off".into(),
-        destination: None,
-        last_seq: None,
-        lag_entries: 0,
-        lag_sec: 0.0,
-        last_error: None,
-    })
+async fn replication(State(app): State<Arc<App>>, visit: Visit) -> Answer<Json<ReplicationView>> {
+    visit.whole_fleet()?;
+    Ok(Json(app.replication_view().await))
 }
 
 async fn whoami(visit: Visit) -> Answer<Json<Whoami>> {

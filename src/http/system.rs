@@ -39,6 +39,7 @@ const FEATURES: &[&str] = &[
     "history",
     "rollback",
     "analytics",
+    "replication",
     "webhooks_in",
     "idempotency",
     "etags",
@@ -138,6 +139,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.metrics.set_health(is_well(&health));
     #[expect(clippy::cast_precision_loss, reason = "no server runs for 2^53 seconds")]
     app.metrics.set_uptime(health.uptime_sec as f64);
+    let replication = &health.replication;
+    let spooled = app.replication().map_or(0, |replication| replication.waiting_bytes());
+    app.metrics.replication.set(replication.lag_sec, replication.lag_entries, spooled);
     app.metrics.set_running(health.scheduler.running);
     for what in Metrics::waits() {
         app.metrics.set_waiting(what, health.scheduler.waiting_for.get(what).copied().unwrap_or(0));

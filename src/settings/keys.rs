@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::git::ref_name;
+use super::replication;
 use super::values::{
-    any_url, count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent,
-    program_list, seconds, socket_address, web_url, words,
+    count, database_path, dir, flag, host_list, list, masked_url, origin_list, peer_list, percent, program_list,
+    seconds, socket_address, web_url, words,
 };
 use super::{AuthMode, Settings};
 use super::{copies, limits, proof, upkeep};
@@ -256,24 +257,10 @@ pub static KEYS: &[Key] = &[
     proof::RECORDS_UNSEEN_DAYS,
     copies::SNAPSHOT_INTERVAL,
     copies::CHECK_INTERVAL,
-    Key::new(
-        "replication",
-        "replication",
-        "COMMAND_CENTER_REPLICATION",
-        "MODE",
-        "Send every change to a second place: off",
-        |_, text| only_off(text, "replication"),
-        |_| "off".into(),
-    ),
-    Key::new(
-        "replication_url",
-        "replication-url",
-        "COMMAND_CENTER_REPLICATION_URL",
-        "URL",
-        "Where replication goes; without effect while it is off",
-        |s, text| any_url(text).map(|v| s.replication_url = Some(Secret(v))),
-        |s| s.replication_url.as_ref().map(|url| masked_url(&url.0)).unwrap_or_default(),
-    ),
+    replication::REPLICATION,
+    replication::REPLICATION_URL,
+    replication::REPLICATION_SPOOL_MB,
+    replication::REPLICATION_KEEP_DAYS,
     Key::new(
         "allow_restart",
         "allow-restart",
@@ -452,13 +439,6 @@ fn set_auth(settings: &mut Settings, text: &str) -> Result<(), String> {
     }
     settings.auth = modes;
     Ok(())
-}
-
-fn only_off(text: &str, what: &str) -> Result<(), String> {
-    match text.to_ascii_lowercase().as_str() {
-        "off" | "false" | "0" | "no" => Ok(()),
-        _ => Err(format!("this build has no {what} yet; allowed is off")),
-    }
 }
 
 fn shown(path: &Path) -> String {

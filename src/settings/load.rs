@@ -114,13 +114,17 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, BadSettings> {
     if !bad.is_empty() {
         return Err(BadSettings(bad));
     }
+    if let Some(problem) = super::replication::missing(&settings) {
+        let place = "COMMAND_CENTER_REPLICATION".to_owned();
+        return Err(BadSettings(vec![BadSetting { place, value: Some("on".to_owned()), problem }]));
+    }
     let shown = KEYS
         .iter()
         .zip(&origins)
         .map(|(key, origin)| Shown { name: key.name, value: (key.show)(&settings), from: origin.to_string() })
         .collect();
     let mut warnings = misspelt(&inputs.env_names);
-    if settings.replication_url.is_some() {
+    if !settings.replication.on && settings.replication.url.is_some() {
         warnings.push("COMMAND_CENTER_REPLICATION_URL has no effect while replication is off".into());
     }
     Ok(Loaded { settings, shown, warnings })

@@ -1,6 +1,7 @@
 //! Counters, gauges and histograms under the names that contract part 8 freezes.
 //! A registry of its own, handed around; all families stand at zero on a fresh start.
 
+mod replication;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::core::audit::operation;
 use crate::core::fair::Limit;
 use crate::core::missed::Miss;
 use crate::core::model::Connector;
+use replication::ReplicationMetrics;
 
 /// The label of every tenant beyond the limit.
 const OTHER: &str = "other";
@@ -72,6 +74,7 @@ pub struct Metrics {
     disk_reserve_bytes: IntGauge,
     proof: proof::ProofMetrics,
     upkeep: upkeep::UpkeepMetrics,
+    pub replication: ReplicationMetrics,
 }
 
 impl Metrics {
@@ -173,6 +176,7 @@ impl Metrics {
             upkeep: upkeep::UpkeepMetrics::new(&make)?,
             disk_reserve_bytes: make
                 .gauge("command_center_disk_reserve_bytes", "Disk space set aside; 0 while the disk is full")?,
+            replication: ReplicationMetrics::new(&make)?,
             registry: make.0,
         };
         metrics.start_at_zero()?;
@@ -214,8 +218,7 @@ impl Metrics {
             self.schedules.get_metric_with_label_values(&[state])?;
         }
         let make = Maker(self.registry.clone());
-        // Replication is off and there are no webhooks yet: constant zeros under their final names.
-        make.counter("command_center_replication_entries_total", "Entries sent to the replica")?;
+        // There are no webhooks yet: constant zeros under their final names.
         let deliveries = make.counters("command_center_deliveries_total", "Webhook deliveries", &["status"])?;
         for status in ["success", "failed", "pending"] {
             deliveries.get_metric_with_label_values(&[status])?;

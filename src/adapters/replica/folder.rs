@@ -114,6 +114,11 @@ fn read(path: &Path) -> PlaceResult<Option<Vec<u8>>> {
     }
 }
 
+fn millis(meta: &fs::Metadata) -> Millis {
+    let modified = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    modified.map_or(0, |at| Millis::try_from(at.as_millis()).unwrap_or(0))
+}
+
 fn tag(bytes: &[u8]) -> String {
     Digest::of(bytes).to_hex()
 }
@@ -147,9 +152,7 @@ fn list(root: &Path, folder: &str, after: Option<&str>) -> PlaceResult<Vec<Liste
             if meta.is_dir() {
                 open.push(name);
             } else if after.is_none_or(|after| name.as_str() > after) {
-                let modified = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-                let modified = modified.map_or(0, |at| Millis::try_from(at.as_millis()).unwrap_or(0));
-                all.push(Listed { name, size: meta.len(), modified });
+                all.push(Listed { name, size: meta.len(), modified: millis(&meta) });
             }
         }
     }
@@ -209,6 +212,18 @@ impl Place for FolderPlace {
                 return Err(PlaceError::Away(format!("{} is not there", root.display())));
             }
             Ok(read(&root.join(name))?.map(|bytes| Found { tag: tag(&bytes), bytes: bytes.into() }))
+        })
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> PlaceFuture<'a, Option<Millis>> {
+        let name = name.to_owned();
+        self.work(move |root| {
+            let path = root.join(name);
+            match fs::metadata(&path) {
+                Ok(meta) => Ok(Some(millis(&meta))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(understood(&path, &error)),
+            }
         })
     }
 

@@ -96,6 +96,10 @@ impl Place for MemoryPlace {
         std::future::ready(self.look(found)).boxed()
     }
 
+    fn modified<'a>(&'a self, name: &'a str) -> PlaceFuture<'a, Option<Millis>> {
+        std::future::ready(self.look(|inner| inner.files.get(name).map(|(_, at)| *at))).boxed()
+    }
+
     fn fetch<'a>(&'a self, name: &'a str, into: &'a Path, progress: &'a (dyn Fn(u64) + Sync)) -> PlaceFuture<'a, ()> {
         let found = self.look(|inner| inner.files.get(name).map(|(bytes, _)| bytes.clone()));
         let done = found.and_then(|found| found.ok_or_else(|| PlaceError::Missing(name.to_owned()))).map(|bytes| {

@@ -58,6 +58,8 @@ pub trait Place: Send + Sync {
     /// Writes a local file there, in pieces where it is large.
     fn put_file<'a>(&'a self, name: &'a str, from: &'a Path) -> PlaceFuture<'a, ()>;
     fn get<'a>(&'a self, name: &'a str) -> PlaceFuture<'a, Option<Found>>;
+    /// When a file was written, by the destination's clock.
+    fn modified<'a>(&'a self, name: &'a str) -> PlaceFuture<'a, Option<Millis>>;
     /// Writes what is there into a new local file; tells how many bytes came.
     fn fetch<'a>(&'a self, name: &'a str, into: &'a Path, progress: &'a (dyn Fn(u64) + Sync)) -> PlaceFuture<'a, ()>;
     /// Files below a folder, by name; only those behind `after`.

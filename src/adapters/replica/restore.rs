@@ -92,6 +92,26 @@ pub async fn restore(
     Err(RestoreError::Damaged(notes.join("; ")))
 }
 
+/// Up to where the newest state there is reaches, as far as names and its last segment tell.
+///
+/// # Errors
+/// When the place fails.
+pub async fn newest(place: &dyn Place) -> Result<Option<Point>, RestoreError> {
+    let listing = place.list(GENERATIONS, None).await?;
+    let all = generations(listing.iter().map(|listed| (listed.name.as_str(), listed.size)));
+    let manifests = read_manifests(place, &all, &mut Vec::new()).await?;
+    let Some(manifest) = candidates(manifests, Target::Newest).into_iter().next() else { return Ok(None) };
+    let (end, _) = all.get(&manifest.generation).map_or((0, None), |known| known.run_from(manifest.first_segment));
+    let last = end.checked_sub(1).filter(|last| *last >= manifest.first_segment);
+    if let Some(last) = last
+        && let Some(found) = place.get(&segment_name(&manifest.generation, last)).await?
+        && let Ok((segment, _)) = Segment::decode(&found.bytes)
+    {
+        return Ok(segment.end());
+    }
+    Ok(manifest.point())
+}
+
 /// The manifests of complete snapshots. One that is damaged is told and passed over.
 async fn read_manifests(
     place: &dyn Place,

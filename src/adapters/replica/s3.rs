@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::place::{Found, Listed, Place, PlaceError, PlaceFuture, PlaceResult};
 use super::url::S3;
 use crate::adapters::secrets::Secrets;
+use crate::core::model::Millis;
 
 /// A request with a piece or a segment in it, from its start to its answer.
 const REQUEST: Duration = Duration::from_secs(60);
@@ -162,6 +163,17 @@ impl Place for S3Place {
                 return Err(PlaceError::Away(format!("{name} came cut off")));
             }
             Ok(Some(Found { bytes, tag }))
+        }
+        .boxed()
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> PlaceFuture<'a, Option<Millis>> {
+        async move {
+            match self.store.head(&self.key(name)).await {
+                Ok(meta) => Ok(Some(meta.last_modified.timestamp_millis())),
+                Err(Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(understood(name, error)),
+            }
         }
         .boxed()
     }

@@ -62,9 +62,9 @@ impl Spool {
         Ok(Spool { folder, waiting: left.into(), bytes })
     }
 
-    /// For the snapshot on its way; removed when the spool is opened again.
-    pub fn scratch(&self, kind: &str) -> PathBuf {
-        self.folder.join(format!("snapshot.{kind}"))
+    /// For the snapshot on its way, as it is and compressed; removed when the spool is opened again.
+    pub fn scratch(&self) -> (PathBuf, PathBuf) {
+        (self.folder.join("snapshot.db"), self.folder.join("snapshot.zst"))
     }
 
     pub fn bytes(&self) -> u64 {
@@ -155,14 +155,14 @@ mod tests {
             spool.add(Spooled { generation: "g".into(), index, size, end: point(7), since }, &bytes).unwrap();
         }
         let bytes = spool.bytes();
-        fs::write(spool.scratch("db"), "half").unwrap();
+        fs::write(spool.scratch().0, "half").unwrap();
         let torn = folder.path().join("spool/g@0000000003.seg");
         let content = fs::read(&torn).unwrap();
         fs::write(&torn, &content[..content.len() - 1]).unwrap();
         let mut again = Spool::open(folder.path().join("spool")).unwrap();
         assert_eq!(again.waiting().map(|s| (s.index, s.end)).collect::<Vec<_>>(), [(1, point(7)), (2, point(7))]);
         assert_eq!(again.bytes(), bytes / 3 * 2);
-        assert!(!again.scratch("db").exists());
+        assert!(!again.scratch().0.exists());
         assert_eq!(again.sent("g", 1).map(|s| s.index), Some(1));
         again.drop_all();
         assert_eq!((again.bytes(), again.waiting().count()), (0, 0));

@@ -67,6 +67,11 @@ pub struct SqliteStore {
     was_closed_in_order: bool,
 }
 
+/// A place that is kept free of servers for as long as this lives.
+pub struct StoreHold {
+    _lock: StoreLock,
+}
+
 impl SqliteStore {
     /// Opens the store, alone: a second process that tries is told so. Makes missing folders and
     /// brings the schema up to date.
@@ -100,6 +105,11 @@ impl SqliteStore {
         lock.mark();
         *store.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         Ok(store)
+    }
+
+    /// Keeps every server away from a place where a store is, or is to be.
+    pub fn hold(path: &Path) -> StoreResult<StoreHold> {
+        StoreLock::take(path, None).map(|lock| StoreHold { _lock: lock })
     }
 
     /// Opens a private copy, for reading what a store holds without touching it.

@@ -15,6 +15,7 @@ use crate::adapters::clock::Clock;
 use crate::adapters::connectors::exec::Programs;
 use crate::adapters::source::Source;
 use crate::adapters::store::StoreError;
+use crate::adapters::store::network_path;
 use crate::app::{App, Pulse};
 use crate::core::model::{Caller, Connector, ScheduleId, Source as Model};
 use crate::sandbox::{BASE_PATH, SandboxOptions};
@@ -90,7 +91,13 @@ pub(super) fn exec_folder(database: &Path) -> PathBuf {
 }
 
 /// Makes the data directory and tries to write in it.
-pub(super) fn check_data_dir(dir: &Path) -> anyhow::Result<()> {
+pub(super) fn check_data_dir(dir: &Path, database: &Path) -> anyhow::Result<()> {
+    if let Some(kind) = network_path(database) {
+        return Err(anyhow!(
+            "the database {} lies on {kind}, where SQLite loses data; keep it on a disk of this machine (--dsn, --data-dir) and have it replicated there (COMMAND_CENTER_REPLICATION_URL)",
+            database.display()
+        ));
+    }
     let tried = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
     tried.map(|_| ()).map_err(|error| {
         anyhow!(
@@ -249,10 +256,10 @@ mod tests {
     #[test]
     fn a_data_directory_that_cannot_be_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        check_data_dir(&folder.path().join("a/b")).unwrap();
+        check_data_dir(&folder.path().join("a/b"), Path::new("store.db")).unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = check_data_dir(&file).unwrap_err().to_string();
+        let error = check_data_dir(&file, Path::new("store.db")).unwrap_err().to_string();
         assert!(error.contains("file") && error.contains("--data-dir"), "{error}");
     }
 

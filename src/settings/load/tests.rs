@@ -116,7 +116,7 @@ fn all_that_is_wrong_is_said_at_once_with_its_place_and_what_is_allowed() {
         &[("addr", "8000"), ("store", "postgres"), ("max_concurrent_runs", "0")],
         &[
             ("COMMAND_CENTER_AUTH", "headers,oidc"),
-            ("COMMAND_CENTER_REPLICATION", "on"),
+            ("COMMAND_CENTER_REPLICATION", "maybe"),
             ("COMMAND_CENTER_GIT", "commit,merge"),
             ("COMMAND_CENTER_DSN", "postgres://u:hunter2@db/x"),
             ("COMMAND_CENTER_HEALTH_INTERVAL", "30s"),
@@ -131,7 +131,7 @@ fn all_that_is_wrong_is_said_at_once_with_its_place_and_what_is_allowed() {
         "--store is \"postgres\": this build has sqlite only",
         "--max-concurrent-runs is \"0\": allowed are whole numbers from 1",
         "COMMAND_CENTER_AUTH is \"headers,oidc\": this build cannot check oidc tokens",
-        "COMMAND_CENTER_REPLICATION is \"on\": this build has no replication yet",
+        "COMMAND_CENTER_REPLICATION is \"maybe\": allowed are on, off",
         "COMMAND_CENTER_GIT is \"commit,merge\": \"merge\" is not known; allowed are off",
         "COMMAND_CENTER_DSN is \"postgres://db/x\": allowed is a file's path",
         "COMMAND_CENTER_HEALTH_INTERVAL is \"30s\": allowed are seconds from 0.01",

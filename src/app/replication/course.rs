@@ -1,0 +1,94 @@
+//! Cutting what was captured into segments of the generation at hand.
+
+use std::time::Instant;
+
+use super::{Replication, Trouble};
+use crate::adapters::replica::Spooled;
+use crate::adapters::store::Taken;
+use crate::core::model::Digest;
+use crate::core::replica::segment::Segment;
+
+/// The generation at hand.
+#[derive(Default)]
+pub(super) struct Course {
+    pub generation: Option<Generation>,
+    /// Generations begun under this epoch.
+    pub count: u32,
+}
+
+pub(super) struct Generation {
+    pub name: String,
+    pub next: u64,
+    /// The digest of the segment before `next`.
+    pub previous: Digest,
+    /// Bytes of segments since its last snapshot.
+    pub since_snapshot: u64,
+    /// When that was begun.
+    pub snapshot_at: Instant,
+    /// Its size, once it is there.
+    pub snapshot_bytes: Option<u64>,
+}
+
+impl Replication {
+    pub(super) async fn cut_round(&self) {
+        let mut course = self.course.lock().await;
+        while let Ok(true) = self.cut(&mut course).await {}
+    }
+
+    /// Makes a segment of what was captured up to now, or up to a snapshot that was begun. True when there may be
+    /// more behind it.
+    pub(super) async fn cut(&self, course: &mut Course) -> Result<bool, Trouble> {
+        let taken = match self.capture.take() {
+            Ok(taken) => taken,
+            Err(gap) => {
+                self.end(course, &gap).await;
+                return Err(Trouble::Other(gap));
+            }
+        };
+        let follows = taken.snapshot_follows;
+        let Some(generation) = course.generation.as_mut().filter(|_| !taken.sections.is_empty()) else {
+            return Ok(follows);
+        };
+        if let Err(error) = self.add(generation, taken).await {
+            let reason = format!("a segment could not be kept: {error}");
+            self.end(course, &reason).await;
+            return Err(error);
+        }
+        self.cut_made.notify_one();
+        if self.spool().bytes() > self.terms.spool_bytes {
+            let most = self.terms.spool_bytes >> 20;
+            self.spool().drop_all();
+            let reason = format!("more than {most} MiB waited to be sent (COMMAND_CENTER_REPLICATION_SPOOL_MB)");
+            self.end(course, &reason).await;
+        }
+        Ok(follows)
+    }
+
+    async fn add(&self, generation: &mut Generation, taken: Taken) -> Result<(), Trouble> {
+        let segment = Segment {
+            generation: generation.name.clone(),
+            index: generation.next,
+            previous: generation.previous,
+            page_size: taken.page_size,
+            sections: taken.sections,
+        };
+        let end = segment.end().unwrap_or_default();
+        let encoding = tokio::task::spawn_blocking(move || segment.encode());
+        let (bytes, digest) = encoding.await.unwrap_or_else(|e| Err(e.to_string())).map_err(Trouble::Other)?;
+        let size = bytes.len() as u64;
+        let spooled =
+            Spooled { generation: generation.name.clone(), index: generation.next, size, end, since: taken.since };
+        self.spool().add(spooled, &bytes)?;
+        (generation.next, generation.previous) = (generation.next + 1, digest);
+        generation.since_snapshot += size;
+        Ok(())
+    }
+
+    /// Ends the generation at hand, if there is one.
+    pub(super) async fn end(&self, course: &mut Course, reason: &str) {
+        if let Some(generation) = course.generation.take() {
+            self.capture.rest();
+            self.gap(&generation.name, reason).await;
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Snapshots: the whole database, copied beside the server's work, from which a generation begins; and which of
+//! the old ones may go.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::Digest as _;
+
+use super::course::Generation;
+use super::view::LastSnapshot;
+use super::{Replication, TEND, Trouble};
+use crate::adapters::replica::PlaceError;
+use crate::adapters::store::{Frozen, Pace};
+use crate::core::audit::operation;
+use crate::core::model::{Digest, Millis};
+use crate::core::replica::choose::{disposable, generations, is_before};
+use crate::core::replica::{
+    FORMAT, GENERATIONS, Manifest, Point, generation_name, manifest_name, parse_name, pause_ms, snapshot_name,
+};
+use crate::core::timing::{iso, seconds};
+
+/// A new snapshot when this much time has passed, or when the segments since the last are this many times its
+/// size and more than a little: restoring reads both.
+const DAILY: Duration = Duration::from_secs(86_400);
+const TIMES: u64 = 4;
+const LITTLE: u64 = 64 << 20;
+const LEVEL: i32 = 3;
+
+/// A snapshot on its way.
+struct Begun {
+    frozen: Frozen,
+    point: Point,
+    generation: String,
+    first_segment: u64,
+    previous: Digest,
+    began: Instant,
+}
+
+/// The snapshot as a compressed file.
+struct Packed {
+    path: PathBuf,
+    size: u64,
+    sha256: String,
+    stored_size: u64,
+    stored_sha256: String,
+}
+
+impl Replication {
+    /// Makes a snapshot where one is due; tells how long to wait before the next look.
+    pub(super) async fn tend(&self) -> Duration {
+        let epoch = {
+            let status = self.status();
+            status.epoch.filter(|_| status.failures == 0)
+        };
+        let Some(epoch) = epoch else { return TEND };
+        let is_new = match &self.course.lock().await.generation {
+            None => true,
+            Some(generation) if generation.is_outgrown() => false,
+            Some(_) => return TEND,
+        };
+        let made = match self.begin(epoch, is_new).await {
+            Ok(begun) => self.complete(begun).await,
+            Err(trouble) => Err(trouble),
+        };
+        match made {
+            Ok(()) => {
+                if let Err(trouble) = self.forget().await {
+                    tracing::warn!(component = "replication", error = %trouble, "could not remove what is no longer kept");
+                }
+                TEND
+            }
+            Err(trouble) => {
+                let mut course = self.course.lock().await;
+                if course.generation.as_ref().is_some_and(|generation| generation.snapshot_bytes.is_none()) {
+                    self.end(&mut course, &format!("its snapshot could not be made: {trouble}")).await;
+                } else if let Some(generation) = &mut course.generation {
+                    // The old one goes on serving; the next attempt is a while away.
+                    generation.since_snapshot = 0;
+                    generation.snapshot_at = Instant::now();
+                }
+                drop(course);
+                self.failed(&trouble)
+            }
+        }
+    }
+
+    /// Begins a reading to copy from, and with `is_new` a generation: what is captured from here on follows it.
+    async fn begin(&self, epoch: u64, is_new: bool) -> Result<Begun, Trouble> {
+        let mut course = self.course.lock().await;
+        let began = Instant::now();
+        let (frozen, point) = self.store.begin_snapshot(self.now()).await?;
+        // The first cut goes up to the snapshot, unless a gap has come since.
+        if !self.cut(&mut course).await? || (course.generation.is_none() && !is_new) {
+            return Err(Trouble::Other("a gap came between".to_owned()));
+        }
+        if is_new {
+            course.count += 1;
+            let tag = uuid::Uuid::now_v7().simple().to_string();
+            let name = generation_name(epoch, course.count, tag.get(24..).unwrap_or_default());
+            let (next, previous) = (1, Digest([0; 32]));
+            self.status().generation = Some(name.clone());
+            course.generation =
+                Some(Generation { name, next, previous, since_snapshot: 0, snapshot_at: began, snapshot_bytes: None });
+        }
+        let generation = course.generation.as_mut().ok_or_else(|| Trouble::Other("a gap came between".to_owned()))?;
+        (generation.since_snapshot, generation.snapshot_at) = (0, began);
+        let (name, first_segment, previous) = (generation.name.clone(), generation.next, generation.previous);
+        Ok(Begun { frozen, point, generation: name, first_segment, previous, began })
+    }
+
+    /// Copies, sends and vouches for a snapshot.
+    async fn complete(&self, begun: Begun) -> Result<(), Trouble> {
+        let Begun { frozen, point, generation, first_segment, previous, began } = begun;
+        let (schema_version, page_bytes, taken_at) = (frozen.schema_version, frozen.page_bytes, frozen.at);
+        let (copy, target) = self.spool().scratch();
+        let packing = tokio::task::spawn_blocking(move || pack(frozen, &copy, target));
+        let packed = packing.await.unwrap_or_else(|error| Err(Trouble::Other(error.to_string())))?;
+        let manifest = Manifest {
+            format: FORMAT,
+            store: self.owner_store().await,
+            generation: generation.clone(),
+            first_segment,
+            previous: previous.to_hex(),
+            page_size: u32::try_from(page_bytes).unwrap_or(0),
+            size: packed.size,
+            sha256: packed.sha256.clone(),
+            stored_size: packed.stored_size,
+            stored_sha256: packed.stored_sha256.clone(),
+            audit_seq: point.head.seq,
+            audit_hash: point.head.hash.to_hex(),
+            audit_at: point.at,
+            taken_at,
+            schema_version,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let sent = self.send_snapshot(&packed, &manifest).await;
+        let _ = std::fs::remove_file(&packed.path);
+        sent?;
+        self.completed(&manifest, began).await;
+        Ok(())
+    }
+
+    async fn completed(&self, manifest: &Manifest, began: Instant) {
+        let is_first = {
+            let mut course = self.course.lock().await;
+            let generation = course.generation.as_mut().filter(|generation| generation.name == manifest.generation);
+            let Some(generation) = generation else { return };
+            generation.snapshot_bytes.replace(manifest.stored_size).is_none()
+        };
+        {
+            let mut status = self.status();
+            let shipped = status.shipped.as_ref().filter(|(name, _)| *name == manifest.generation);
+            let reached = shipped.map_or(manifest.audit_seq, |(_, point)| point.head.seq.max(manifest.audit_seq));
+            status.complete = Some(manifest.generation.clone());
+            (status.replica, status.behind_since, status.last_error) = (Some(reached), None, None);
+            status.last_snapshot = Some(LastSnapshot {
+                at_iso: iso(manifest.taken_at),
+                seq: manifest.audit_seq,
+                bytes: manifest.stored_size,
+                took_sec: began.elapsed().as_secs_f64(),
+            });
+        }
+        if is_first {
+            tracing::info!(
+                component = "replication",
+                generation = manifest.generation,
+                "replicating to {}",
+                self.terms.shown
+            );
+            let detail = json!({
+                "generation": manifest.generation, "destination": self.terms.shown, "seq": manifest.audit_seq,
+                "bytes": manifest.stored_size, "took_sec": seconds(Millis::try_from(began.elapsed().as_millis()).unwrap_or(0)),
+            });
+            self.note(operation::REPLICATION_BEGAN, detail).await;
+        }
+    }
+
+    /// Sends the snapshot and then its manifest, again and again while the generation lasts: the segments after it
+    /// wait meanwhile.
+    async fn send_snapshot(&self, packed: &Packed, manifest: &Manifest) -> Result<(), Trouble> {
+        let mut failures = 0;
+        loop {
+            let lasts = self.course.lock().await.generation.as_ref().is_some_and(|g| g.name == manifest.generation);
+            if !lasts || self.status().epoch.is_none() {
+                return Err(Trouble::Other("the generation ended before its snapshot was there".to_owned()));
+            }
+            match self.try_snapshot(packed, manifest).await {
+                Ok(()) => return Ok(()),
+                Err(trouble @ Trouble::Place(PlaceError::Local(_))) => return Err(trouble),
+                Err(trouble) => {
+                    failures += 1;
+                    self.failed(&trouble);
+                    tokio::time::sleep(Duration::from_millis(pause_ms(failures))).await;
+                }
+            }
+        }
+    }
+
+    async fn try_snapshot(&self, packed: &Packed, manifest: &Manifest) -> Result<(), Trouble> {
+        self.own().await?;
+        let (generation, index) = (&manifest.generation, manifest.first_segment);
+        let snapshot = snapshot_name(generation, index);
+        self.place.put_file(&snapshot, &packed.path).await?;
+        self.shows(&snapshot, packed.stored_size).await?;
+        let (name, bytes) = (manifest_name(generation, index), manifest.encode());
+        let size = bytes.len() as u64;
+        self.place.put(&name, bytes.into()).await?;
+        self.shows(&name, size).await
+    }
+
+    /// Success is what the destination shows, not what it answered.
+    async fn shows(&self, name: &str, size: u64) -> Result<(), Trouble> {
+        let (folder, _) = name.rsplit_once('/').unwrap_or((name, ""));
+        let listed = self.place.list(folder, None).await?;
+        match listed.iter().find(|listed| listed.name == name) {
+            Some(listed) if listed.size == size => Ok(()),
+            _ => {
+                let told = format!("it said that it has stored {name}, and does not show it whole; sending it again");
+                Err(PlaceError::Failed(told).into())
+            }
+        }
+    }
+
+    /// Removes what is older than what is kept; the destination's clock tells the ages.
+    async fn forget(&self) -> Result<(), Trouble> {
+        let listing = self.place.list(GENERATIONS, None).await?;
+        let all = generations(listing.iter().map(|listed| (listed.name.as_str(), listed.size)));
+        let newest = listing.iter().map(|listed| listed.modified).max().unwrap_or(0);
+        let keep = Millis::try_from(self.terms.keep.as_millis()).unwrap_or(Millis::MAX);
+        let mut taken = BTreeMap::new();
+        for listed in &listing {
+            if let Some((generation, index, crate::core::replica::Part::Manifest)) = parse_name(&listed.name) {
+                taken.insert((generation.to_owned(), index), listed.modified);
+            }
+        }
+        let Some(basis) = disposable(&all, &taken, newest.saturating_sub(keep)) else { return Ok(()) };
+        // Manifests go first: a snapshot that is half removed is none.
+        let mut old: Vec<&str> =
+            listing.iter().map(|listed| listed.name.as_str()).filter(|name| is_before(name, &basis)).collect();
+        old.sort_by_key(|name| !name.ends_with(".manifest"));
+        for name in old {
+            self.place.delete(name).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Generation {
+    /// Whether a new snapshot is due. Not before the first is there.
+    fn is_outgrown(&self) -> bool {
+        let Some(snapshot) = self.snapshot_bytes else { return false };
+        self.snapshot_at.elapsed() >= DAILY || self.since_snapshot > (snapshot * TIMES).max(LITTLE)
+    }
+}
+
+/// Copies the reading to a file and compresses it; the reading is let go in between.
+fn pack(frozen: Frozen, copy: &Path, target: PathBuf) -> Result<Packed, Trouble> {
+    let _ = std::fs::remove_file(copy);
+    frozen.copy_to(copy, Pace::GENTLE, &mut |_| true)?;
+    drop(frozen);
+    let packed = compress(copy, target);
+    let _ = std::fs::remove_file(copy);
+    Ok(packed?)
+}
+
+fn compress(copy: &Path, target: PathBuf) -> io::Result<Packed> {
+    let mut source = File::open(copy)?;
+    let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
+    let stored = Hashing { inner: File::create(&target)?, hasher: sha2::Sha256::new(), size: 0 };
+    let mut encoder = zstd::stream::write::Encoder::new(stored, LEVEL)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = source.read(&mut buffer)?;
+        let part = buffer.get(..count).unwrap_or_default();
+        if part.is_empty() {
+            break;
+        }
+        hasher.update(part);
+        encoder.write_all(part)?;
+        size += count as u64;
+    }
+    let stored = encoder.finish()?;
+    let sha256 = hex::encode(hasher.finalize());
+    Ok(Packed {
+        path: target,
+        size,
+        sha256,
+        stored_size: stored.size,
+        stored_sha256: hex::encode(stored.hasher.finalize()),
+    })
+}
+
+/// Writes and hashes.
+struct Hashing<W> {
+    inner: W,
+    hasher: sha2::Sha256,
+    size: u64,
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

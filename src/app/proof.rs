@@ -11,7 +11,7 @@ use super::apply::{command_center, draft, new_action_id};
 use super::blocking::{blocking, rest};
 use super::error::AppError;
 use super::loops::came_round;
-use super::views::{AuditHealth, CheckpointView};
+use super::views::{AuditHealth, CheckpointView, VerifyingView};
 use crate::adapters::notary::{Evidence, KeyState, Notary, NotaryError, Post, evidence, is_right};
 use crate::adapters::store::{Seal, StoreError};
 use crate::core::audit::{
@@ -44,6 +44,14 @@ struct State {
     posted: Option<i64>,
     post_trouble: Option<String>,
     seal_trouble: Option<String>,
+    /// How far the walk over the log has come that began last, while one goes on.
+    walk: Option<Walk>,
+}
+
+#[derive(Clone, Copy)]
+struct Walk {
+    at: i64,
+    end: i64,
 }
 
 #[derive(Clone)]
@@ -77,6 +85,28 @@ pub enum Presented {
 impl Proof {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows how far a walk has come, as long as it goes on.
+struct Walking<'a>(&'a Proof);
+
+impl<'a> Walking<'a> {
+    fn along(proof: &'a Proof, end: i64) -> Walking<'a> {
+        proof.state().walk = Some(Walk { at: 0, end });
+        Walking(proof)
+    }
+
+    fn has_come_to(&self, seq: i64) {
+        if let Some(walk) = &mut self.0.state().walk {
+            walk.at = seq;
+        }
+    }
+}
+
+impl Drop for Walking<'_> {
+    fn drop(&mut self) {
+        self.0.state().walk = None;
     }
 }
 
@@ -227,6 +257,7 @@ impl App {
         let mut log = self.store.audit_log();
         let mut verifier = Verifier::against(found.anchors);
         let mut is_cut_short = false;
+        let walking = Walking::along(&self.proof, head.seq);
         while let Some(batch) = log.recv().await {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -245,6 +276,7 @@ impl App {
             };
             verifier = blocking(walk).await.map_err(|_| StoreError::Stopped)?;
             came_round();
+            walking.has_come_to(verifier.seq());
             if !breath.is_zero() {
                 rest(breath).await;
             }
@@ -405,6 +437,7 @@ impl App {
                     .as_ref()
                     .map(|_| state.posted == Some(last.checkpoint.head.seq)),
             }),
+            verifying: state.walk.map(|walk| VerifyingView { entries: walk.at, of: walk.end }),
             message: message.or(post),
         }
     }

@@ -15,7 +15,7 @@ pub use bulk::{BulkAnswer, BulkRefusal, BulkRun};
 pub use forecast::{FireView, ForecastAnswer, HourView, JumpView, LoadView, MinuteView, ScheduleForecast};
 pub use history::{HistoryPage, LeftFile, RevisionView, RollbackAnswer, RollbackResult};
 pub use loops::{DiskHealth, LoopHealth, LoopState, LoopsHealth};
-pub use proof::{AuditHealth, CheckpointView, DbHealth};
+pub use proof::{AuditHealth, CheckpointView, DbHealth, VerifyingView};
 pub use records::{RecordView, RecordsDeleted, RecordsPage, RecordsSummary, ResourceSummary};
 pub use runs::{RunAnswer, RunView, RunsPage};
 pub use upkeep::{BackupState, BackupView, BackupsView, CheckView, RestoredView, SnapshotView, UpkeepHealth};

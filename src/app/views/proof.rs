@@ -12,10 +12,19 @@ pub struct AuditHealth {
     pub valid: Option<bool>,
     pub verified_iso: Option<String>,
     pub verified_entries: Option<u64>,
+    /// How far a verification has come, while one goes on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verifying: Option<VerifyingView>,
     /// The newest signed end of the log.
     pub checkpoint: Option<CheckpointView>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct VerifyingView {
+    pub entries: i64,
+    pub of: i64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

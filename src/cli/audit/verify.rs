@@ -3,16 +3,20 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::super::client::Request;
+use super::super::client::{Client, ClientError, Request};
 use super::super::{CliError, Exit, Global, out, path_variable, store_path};
 use super::LONG;
 use crate::adapters::notary::{Kept, evidence, is_right, known_keys};
 use crate::adapters::store::{AuditStore as _, SqliteStore, Store as _, StoreError};
 use crate::core::audit::{Anchor, BadCheckpoint, Signed, Verdict, Verifier, VerifierKey, origin};
+
+/// Between two looks at how far the server has come.
+const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -44,21 +48,16 @@ pub(in crate::cli) async fn verify(args: VerifyArgs, global: &Global) -> Result<
     let brought = text.map(|text| Brought { text, key: args.key });
     let verdict = match &args.dsn {
         Some(dsn) => verify_store(dsn, dsn.parent().map(Path::to_owned), brought.as_ref()).await?,
-        None => {
-            let spinner = out::spinner("the server checks the audit log");
-            let asked = global.client()?.ask::<Verdict>(request(brought.as_ref())).await;
-            spinner.finish_and_clear();
-            match asked {
-                Ok((verdict, _)) => verdict,
-                Err(error) if error.is_unreachable() && store_path().exists() => {
-                    let dsn = store_path();
-                    out::note(&format!("{error}; checking the store {}", dsn.display()));
-                    let data_dir = path_variable("COMMAND_CENTER_DATA_DIR").or(dsn.parent().map(Path::to_owned));
-                    verify_store(&dsn, data_dir, brought.as_ref()).await?
-                }
-                Err(error) => return Err(error.into()),
+        None => match ask(&global.client()?, request(brought.as_ref())).await {
+            Ok((verdict, _)) => verdict,
+            Err(error) if error.is_unreachable() && store_path().exists() => {
+                let dsn = store_path();
+                out::note(&format!("{error}; checking the store {}", dsn.display()));
+                let data_dir = path_variable("COMMAND_CENTER_DATA_DIR").or(dsn.parent().map(Path::to_owned));
+                verify_store(&dsn, data_dir, brought.as_ref()).await?
             }
-        }
+            Err(error) => return Err(error.into()),
+        },
     };
     for note in &verdict.notes {
         out::warning(&out::clean(note));
@@ -72,6 +71,27 @@ pub(in crate::cli) async fn verify(args: VerifyArgs, global: &Global) -> Result<
         out::line(&out::paint(out::RED, &format!("tampered{at}: {}", out::clean(&verdict.message))));
     }
     Ok(Exit::yes(verdict.valid))
+}
+
+/// Waits for the server's verdict, and shows meanwhile how far it has come, where a person looks.
+async fn ask(client: &Client, request: Request<'_>) -> Result<(Verdict, Value), ClientError> {
+    let spinner = out::spinner("the server checks the audit log");
+    let mut verdict = std::pin::pin!(client.ask::<Verdict>(request));
+    loop {
+        tokio::select! {
+            found = &mut verdict => {
+                spinner.finish_and_clear();
+                return found;
+            }
+            () = tokio::time::sleep(LOOK), if !spinner.is_hidden() => {}
+        }
+        // One look that fails is no matter.
+        let health = client.send(Request::get("/ops/health")).await.unwrap_or_default();
+        let walk = |name: &str| health.pointer(&format!("/db/audit/verifying/{name}")).and_then(Value::as_i64);
+        if let (Some(at), Some(end)) = (walk("entries"), walk("of")) {
+            spinner.set_message(format!("the server checks the audit log: {at} of {end} entries"));
+        }
+    }
 }
 
 fn request(brought: Option<&Brought>) -> Request<'static> {

@@ -315,3 +315,26 @@ async fn old_entries_are_sealed_and_read_on_whatever_kills_the_program() {
     assert!(server.get("/readyz").send().await.code() == 200, "a damaged log keeps nobody from working");
     server.get("/api/crm/import/noop/audit?tenant=t0000").ops().send().await.problem(500);
 }
+
+#[tokio::test]
+async fn a_store_that_was_healed_says_how_far_the_log_had_come_and_is_vouched_for_anew() {
+    let mut server = busy(1).await;
+    keep(&server, 3).await;
+    // A stop makes a snapshot.
+    server.stop().await;
+    server.launch().await;
+    act(&server, 2).await;
+    server.until_health("a checkpoint", |health| health["db"]["audit"]["checkpoint"]["seq"] == 7).await;
+    server.kill9();
+    let mut bytes = fs::read(server.database()).expect("the database");
+    let spoiled = bytes.len().min(4096);
+    bytes[..spoiled].fill(0x5a);
+    fs::write(server.database(), bytes).expect("spoiled");
+    server.launch().await;
+    let entries = server.audit("limit=50").await;
+    let of = |operation: &str| entries.iter().filter(|entry| entry["operation"] == operation).collect::<Vec<_>>();
+    let restored = of("ops.store.restored");
+    assert!(restored.len() == 1 && restored[0]["metadata"]["last_lost_seq"] == 7, "{entries:?}");
+    assert_eq!((of("audit.checkpoints.set_aside").len(), of("audit.chain.broken").len()), (1, 0), "{entries:?}");
+    server.cli(&["audit", "verify"]).expect(0);
+}

@@ -17,6 +17,7 @@ use super::blocking::blocking;
 use super::checks::{Marker, marker_path};
 use super::views::RestoredView;
 use crate::adapters::clock::Clock;
+use crate::adapters::notary::Kept;
 use crate::adapters::snapshots::{self, CopyError};
 use crate::adapters::store::rescue::{self, Hold, Prepared, examine, files_of};
 use crate::adapters::store::{Depth, Frozen, Pace, Soundness, SqliteStore, Store as _, StoreError};
@@ -270,7 +271,7 @@ impl Healer<'_> {
         if !journal.is_prepared {
             set_aside(database, &journal.aside)?;
             let damaged = journal.aside.is_file().then_some(journal.aside.as_path());
-            let known = damaged.map_or(Known::Nothing, rescue::last_known);
+            let known = damaged.map_or(Known::Nothing, rescue::last_known).and_signed(self.signed());
             let ready = self.best_copy(&new)?;
             self.prepare(&ready, damaged, known, journal)?;
             let journal = Journal { is_prepared: true, ..journal.clone() };
@@ -279,6 +280,13 @@ impl Healer<'_> {
         }
         // Placed already; only the journal was left.
         Journal::remove(database)
+    }
+
+    /// The entry that was last signed: the checkpoints lie outside the database, and are of the store that was
+    /// last at work here.
+    fn signed(&self) -> i64 {
+        let newest = Kept::at(&self.settings.data_dir).newest(|_| true);
+        newest.ok().flatten().map_or(0, |signed| signed.checkpoint.head.seq)
     }
 
     /// The best copy there is, written beside the database; an empty place where there is none.

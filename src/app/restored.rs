@@ -72,6 +72,11 @@ impl App {
         Ok(())
     }
 
+    /// Whether the store was restored, and what was signed of entries that are gone still counts.
+    pub(super) fn is_restored_anew(&self) -> bool {
+        self.keeping.told().restored.as_ref().is_some_and(|restored| !restored.signed)
+    }
+
     /// Once the notary is at work: what it signed of entries that are gone can vouch for nothing any more.
     pub async fn sign_restoring(&self) {
         let restored = self.keeping.told().restored.clone();

@@ -108,6 +108,10 @@ impl App {
         self.keeping.told().tried = Some(now);
         let changes = self.store.changes();
         let made = self.make_snapshot(reason, now).await;
+        // Whoever restores it can tell by this how far the log had come.
+        if let Err(error) = self.checkpoint_now().await {
+            tracing::warn!(component = "notary", %error, "could not sign the audit log's end with the snapshot");
+        }
         let mut told = self.keeping.told();
         match made {
             Ok((snapshot, removed)) => {

@@ -26,6 +26,18 @@ pub enum Known {
     Nothing,
 }
 
+impl Known {
+    /// With what was signed outside the store: there was an entry `seq`.
+    pub fn and_signed(self, seq: i64) -> Known {
+        match self {
+            Known::End(end) if end.seq >= seq => self,
+            Known::AtLeast(known) => Known::AtLeast(known.max(seq)),
+            Known::End(_) | Known::Nothing if seq > 0 => Known::AtLeast(seq),
+            Known::End(_) | Known::Nothing => self,
+        }
+    }
+}
+
 /// Audit entries that are gone: the first, and the last as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {

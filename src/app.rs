@@ -62,6 +62,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 pub use adopt::{StoredFleet, stored_fleet};
+pub use backups::backup_offline;
 pub use bulk::{Bulk, Consent, Deed, MAX_AT_ONCE, Terms, Undo};
 pub use diff::offline_diff;
 pub use error::{AppError, PlanMoved, Refused, Stale};

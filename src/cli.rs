@@ -3,6 +3,7 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod brake;
 mod bulk;
 mod client;
@@ -126,7 +127,10 @@ enum Command {
     Windows(windows::WindowsCommand),
     /// The emergency stop: keeps runs from starting, whatever the files say.
     Brake(brake::BrakeArgs),
-    /// Bring the store back from a replica, or rehearse that: 0 well, 1 damaged or different, 2 it could not be done.
+    /// Make a backup: one zip with the database, its state, the desired files and the audit log.
+    Backup(backup::BackupArgs),
+    /// Bring the store back from a backup, a snapshot or a replica, or rehearse that: 0 well, 1 refused, damaged or
+    /// different, 2 it could not be done.
     Restore(Box<restore::RestoreArgs>),
     /// Write the JSON Schemas of the files, or check that they are current.
     Schema(schema::SchemaArgs),
@@ -160,6 +164,11 @@ fn store_path() -> PathBuf {
     path_variable("COMMAND_CENTER_DSN")
         .or_else(|| path_variable("COMMAND_CENTER_DATA_DIR").map(|dir| dir.join("command_center.db")))
         .unwrap_or_else(|| Settings::default().dsn)
+}
+
+/// Where the program keeps what it writes by the environment.
+fn data_dir() -> PathBuf {
+    path_variable("COMMAND_CENTER_DATA_DIR").unwrap_or_else(|| Settings::default().data_dir)
 }
 
 /// A variable's path; an empty one counts as not set, as it does for `serve`.
@@ -267,6 +276,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Rollback(args) => block_on(history::rollback(args, &global)),
         Command::Audit(command) => block_on(audit::audit(command, &global)),
         Command::Records(command) => block_on(records::records(command, &global)),
+        Command::Backup(args) => block_on(backup::backup(&args, &global)),
         Command::Restore(args) => block_on(restore::restore(*args, &global)),
         Command::Brake(args) => block_on(brake::brake(args, &global)),
     }

@@ -1,6 +1,6 @@
 //! Backups: jobs that write one zip each, the daily one, and how long they are kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde_json::json;
@@ -9,10 +9,12 @@ use super::App;
 use super::apply::{command_center, draft, new_action_id};
 use super::blocking::blocking;
 use super::error::AppError;
+use super::heal::{HealError, HealResult};
 use super::views::{BackupState, BackupView, BackupsView};
 use crate::adapters::snapshots::CopyResult;
 use crate::adapters::snapshots::bundle::{self, Backup, Stage};
-use crate::adapters::store::{Pace, StoreError};
+use crate::adapters::store::rescue::Hold;
+use crate::adapters::store::{Frozen, Pace, StoreError};
 use crate::core::audit::operation;
 use crate::core::copies::{daily_due, expired, hour_text, parse_hour};
 use crate::core::model::{Caller, Millis};
@@ -213,4 +215,23 @@ impl App {
             error: self.backups().error.clone(),
         })
     }
+}
+
+/// Makes a backup of a store that no server has open.
+///
+/// # Errors
+/// When a server runs, the store cannot be read, or there is no room.
+pub fn backup_offline(
+    database: &Path,
+    desired: &Path,
+    folder: &Path,
+    now: Millis,
+    tell: bundle::Tell<'_>,
+) -> HealResult<Backup> {
+    if !database.exists() {
+        return Err(HealError::Refused(format!("there is no store at {}", database.display())));
+    }
+    let (_hold, _) = Hold::take(database, None)?;
+    let frozen = Frozen::of_file(database, now)?;
+    Ok(bundle::make(folder, frozen, desired, Pace::FULL, tell)?)
 }

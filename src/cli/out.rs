@@ -113,6 +113,23 @@ pub(super) fn bytes_bar(message: &'static str) -> ProgressBar {
     ProgressBar::new(0).with_message(message)
 }
 
+/// A bar for work in stages of so many bytes; nothing is drawn unless a person is looking.
+pub(super) fn stages() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template("{msg:28} {bar:32} {percent:>3} %") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// A size as people read it.
+pub(super) fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
 /// A sign of life for work of unknown size.
 pub(super) fn spinner(message: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {

@@ -1,6 +1,7 @@
 //! `restore`: brings a store back.
 
 mod drill;
+mod file;
 mod replica;
 
 use std::path::PathBuf;
@@ -11,14 +12,25 @@ use super::{CliError, Exit, Global};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  command-center restore backup_20260509_023000.zip
+  command-center restore ./data/snapshots/20260509T023000.000Z-4711 --force
   command-center restore --from file:///mnt/backup/command-center
   command-center restore --from 's3://bucket/prefix?region=eu-central-1' --to-time 2026-05-01T12:00:00Z
   command-center restore --drill
 
-The server must not run on the data directory that is restored into. A drill leaves everything as it is.")]
+The server must not run on the data directory that is restored into. A drill leaves everything as it is.
+A FILE is checked through first: manifest, checksums, database and audit log.
+
+Exit codes: 0 done; 1 refused, damaged or different; 2 it could not be done.")]
 pub(super) struct RestoreArgs {
+    /// A backup's zip, or a snapshot's folder.
+    #[arg(value_name = "FILE", conflicts_with_all = ["from", "drill", "to_seq", "to_time", "write_desired"])]
+    file: Option<PathBuf>,
+    /// With FILE: write the backup's desired files also where there are some; those that differ are set aside.
+    #[arg(long, requires = "file")]
+    desired: bool,
     /// The replica to restore from: file:///FOLDER or s3://BUCKET/PREFIX?region=REGION&endpoint=URL.
-    #[arg(long, value_name = "URL", required_unless_present = "drill")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["drill", "file"])]
     from: Option<String>,
     /// End at this audit entry, or the last commit before it.
     #[arg(long, value_name = "SEQ", conflicts_with = "to_time", value_parser = clap::value_parser!(i64).range(0..))]
@@ -43,5 +55,8 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn restore(args: RestoreArgs, global: &Global) -> Result<Exit, CliError> {
+    if let Some(path) = &args.file {
+        return file::file(path, &args, global).await;
+    }
     if args.drill { drill::drill(&args, global).await } else { replica::replica(&args, global).await }
 }

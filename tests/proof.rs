@@ -331,10 +331,27 @@ async fn a_store_that_was_healed_says_how_far_the_log_had_come_and_is_vouched_fo
     bytes[..spoiled].fill(0x5a);
     fs::write(server.database(), bytes).expect("spoiled");
     server.launch().await;
-    let entries = server.audit("limit=50").await;
+    let entries = server.audit("scope=all").await;
     let of = |operation: &str| entries.iter().filter(|entry| entry["operation"] == operation).collect::<Vec<_>>();
     let restored = of("ops.store.restored");
     assert!(restored.len() == 1 && restored[0]["metadata"]["last_lost_seq"] == 7, "{entries:?}");
     assert_eq!((of("audit.checkpoints.set_aside").len(), of("audit.chain.broken").len()), (1, 0), "{entries:?}");
     server.cli(&["audit", "verify"]).expect(0);
+}
+
+#[tokio::test]
+async fn checkpoints_lie_beside_the_replica() {
+    let place = tempfile::tempdir().expect("a folder");
+    let server = Options::default()
+        .env("COMMAND_CENTER_CHECKPOINT_INTERVAL_SEC", "1")
+        .env("COMMAND_CENTER_REPLICATION", "on")
+        .env("COMMAND_CENTER_REPLICATION_URL", &format!("file://{}", place.path().display()))
+        .noop("a", "interval_sec: 300\n")
+        .start()
+        .await;
+    act(&server, 1).await;
+    server.until_health("an anchored one", |health| health["db"]["audit"]["checkpoint"]["in_replica"] == true).await;
+    let folder = fs::read_dir(place.path().join("checkpoints")).expect("a folder of checkpoints");
+    let file = folder.flatten().next().expect("a checkpoint").path();
+    server.cli(&["audit", "verify", "--checkpoint", file.to_str().expect("a path")]).expect(0).says("continue");
 }

@@ -43,6 +43,8 @@ struct State {
     /// The newest checkpoint that was taken elsewhere, and why the last try failed.
     posted: Option<i64>,
     post_trouble: Option<String>,
+    /// The newest checkpoint that lies beside the replica.
+    anchored: Option<i64>,
     seal_trouble: Option<String>,
     /// How far the walk over the log has come that began last, while one goes on.
     walk: Option<Walk>,
@@ -228,6 +230,24 @@ impl App {
             state.posted = Some(seq);
         }
         sent.map(|()| true).map_err(ProofError::Post)
+    }
+
+    /// Puts the newest checkpoint beside the replica, where there is one; `true` when it was done now.
+    pub async fn anchor_checkpoint(&self) -> Result<bool, ProofError> {
+        /// A destination that hangs must not keep the next checkpoint from being made.
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (Some(replication), Some(last)) = (self.replication(), self.last_checkpoint()) else { return Ok(false) };
+        let seq = last.checkpoint.head.seq;
+        if self.proof.state().anchored == Some(seq) {
+            return Ok(false);
+        }
+        let put = tokio::time::timeout(PATIENCE, replication.anchor(&last)).await;
+        let told = |why: String| ProofError::Post(format!("the checkpoint was not put beside the replica: {why}"));
+        let is_done = put.map_err(|_| told("it took too long".to_owned()))?.map_err(|error| told(error.to_string()))?;
+        if is_done {
+            self.proof.state().anchored = Some(seq);
+        }
+        Ok(is_done)
     }
 
     /// Reads a checkpoint that somebody kept. Believed are the keys that this store knows, or `key` alone.
@@ -433,6 +453,7 @@ impl App {
             checkpoint: last.map(|last| CheckpointView {
                 seq: last.checkpoint.head.seq,
                 ts_iso: iso(last.checkpoint.at),
+                in_replica: self.replication().map(|_| state.anchored == Some(last.checkpoint.head.seq)),
                 posted: self
                     .settings
                     .proof

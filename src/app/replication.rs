@@ -1,5 +1,6 @@
 //! The copy of the store at another place: who may write it, what is on its way, how far it has come.
 
+mod anchor;
 mod behind;
 mod bring_back;
 mod copy;

@@ -31,6 +31,9 @@ pub struct VerifyingView {
 pub struct CheckpointView {
     pub seq: i64,
     pub ts_iso: String,
+    /// Whether it lies beside the replica; null where nothing is replicated.
+    #[serde(default)]
+    pub in_replica: Option<bool>,
     /// Whether it was taken at COMMAND_CENTER_CHECKPOINT_URL; null where that is not set.
     pub posted: Option<bool>,
 }

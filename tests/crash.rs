@@ -56,6 +56,8 @@ struct Record {
 struct Recorder {
     tenants: BTreeMap<String, Record>,
     answered: HashMap<i64, String>,
+    /// The newest that an answer named.
+    snapshot: Option<String>,
     mutations: u64,
     refused: Vec<String>,
 }
@@ -177,6 +179,65 @@ async fn edit_files(root: std::path::PathBuf, mut random: Random, shared: Shared
     }
 }
 
+/// Has snapshots made, one after the other, until the server is gone.
+async fn snap(http: reqwest::Client, url: String, shared: Shared) {
+    loop {
+        let Ok(answer) = http.post(&url).header("x-ops", "1").send().await else { return };
+        let Ok(body) = answer.bytes().await else { return };
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if let Some(name) = at(&body, "/snapshot/name").as_str() {
+            shared.lock().unwrap().snapshot = Some(name.to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The newest snapshot that was answered is there, and nothing half made is shown.
+async fn check_snapshots(server: &Server, shared: &Shared) {
+    let answer = server.get("/ops/snapshots").ops().send().await.expect(200);
+    let names: Vec<&str> = at(&answer, "/snapshots").as_array().unwrap().iter().map(|s| text(s, "/name")).collect();
+    if let Some(answered) = &shared.lock().unwrap().snapshot {
+        assert!(names.contains(&answered.as_str()), "{answered} was in an answer, there are {names:?}");
+    }
+    let folder = server.path("data/snapshots");
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(names.contains(&name.as_str()), "{name} is left over; shown are {names:?}");
+    }
+    let damaged = std::fs::read_dir(server.path("data")).expect("a folder").flatten();
+    let damaged = damaged.filter(|entry| entry.file_name().to_string_lossy().contains(".corrupt"));
+    assert_eq!(damaged.count(), 0, "a kill was taken for damage");
+}
+
+/// What was copied elsewhere is a store that stands: not beyond the one it was copied from, and after an
+/// orderly stop its equal.
+fn check_replica(server: &Server, url: &str, is_whole: bool) {
+    let home = tempfile::tempdir().expect("a folder");
+    let folder = home.path().join("data").display().to_string();
+    server.offline(&["restore", "--from", url, "--data-dir", &folder]).expect(0);
+    let restored = rusqlite::Connection::open(home.path().join("data/command_center.db")).expect("a database");
+    let rows = |of: &rusqlite::Connection, query: &str| -> Vec<String> {
+        let mut query = of.prepare(query).expect("a query");
+        let rows = query.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<Result<_, _>>().expect("a row")
+    };
+    let log = "SELECT seq || ' ' || hex(hash) FROM audit ORDER BY seq";
+    let (there, here) = (rows(&restored, log), rows(&server.sql(), log));
+    assert!(here.starts_with(&there[..there.len().min(here.len())]), "the replica tells another story");
+    assert!(there.len() <= here.len(), "the replica has {} entries, the store {}", there.len(), here.len());
+    if is_whole {
+        let fleet =
+            "SELECT connector || tenant || hex(fingerprint) || hex(digest) || paused FROM schedules ORDER BY id";
+        let runs = "SELECT id || schedule || nominal_ms || state FROM runs ORDER BY id";
+        for query in [log, fleet, runs] {
+            let (there, here) = (rows(&restored, query), rows(&server.sql(), query));
+            let first = here.iter().zip(&there).position(|(here, there)| here != there);
+            let counts = (there.len(), here.len());
+            assert!(there == here, "{query}: {counts:?}, first different {first:?}\n{}", server.log("stdout"));
+        }
+    }
+}
+
 /// A file's meaning, `None` when there is none.
 fn file_shape(server: &Server, tenant: &str) -> Wanted {
     let content = std::fs::read_to_string(server.desired(&noop_file(tenant))).ok()?;
@@ -275,32 +336,49 @@ async fn check_store(server: &Server, shared: &Shared) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_promised_is_lost_when_the_power_goes() {
-    let rounds: u64 = std::env::var("CC_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
+async fn nothing_promised_is_lost_when_the_process_is_killed() {
+    let rounds: u64 = std::env::var("CC_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let seed = std::env::var("CC_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_else(fresh_seed);
     println!("seed: CC_CRASH_SEED={seed} CC_CRASH_ROUNDS={rounds}");
     let mut random = Random(seed | 1);
     let shared = Shared::default();
-    let mut server = Server::prepare(Options::default().interval(2));
+    let mut server = Server::prepare(Options::default().interval(2).env("COMMAND_CENTER_DISK_RESERVE_MB", "1"));
+    let replica = format!("file://{}", server.path("replica").display());
+    server.set_env("COMMAND_CENTER_REPLICATION", "on");
+    server.set_env("COMMAND_CENTER_REPLICATION_URL", &replica);
     std::fs::create_dir_all(server.desired("schedules/noop")).expect("the directory");
     for round in 0..rounds {
         if random.below(3) == 0 {
-            // The power goes again while the last crash is being cleared up.
+            // It is killed again while the last crash is being cleared up.
             server.launch_and_kill(Duration::from_millis(random.below(120))).await;
         }
         server.launch().await;
         check_promises(&server, &shared).await;
         check_store(&server, &shared).await;
+        check_snapshots(&server, &shared).await;
         load_and_kill(&mut server, &mut random, &shared, round).await;
         if round % 10 == 9 {
             server.offline(&["audit", "verify"]).expect(0);
+        }
+        if round % 50 == 49 {
+            check_replica(&server, &replica, false);
         }
     }
     server.launch().await;
     check_promises(&server, &shared).await;
     check_store(&server, &shared).await;
+    eventually("the replica follows", async || {
+        let state = server.get("/ops/replication").ops().send().await.expect(200);
+        hold(state["lag_entries"] == 0 && state["last_seq"].is_i64(), &state)
+    })
+    .await;
+    for tenant in ["c0-0", "c0-1"] {
+        let call = server.post("/api/crm/import/noop/schedule").ops().tenant(tenant);
+        call.json(&json!({"interval_sec": 5})).send().await.expect(200);
+    }
     server.stop().await;
     server.offline(&["audit", "verify"]).expect(0);
+    check_replica(&server, &replica, true);
     let recorder = shared.lock().unwrap();
     println!("{} answered mutations over {rounds} kills, {} refused", recorder.mutations, recorder.refused.len());
     assert!(recorder.mutations >= rounds, "there was load: {}", recorder.mutations);
@@ -320,6 +398,7 @@ async fn load_and_kill(server: &mut Server, random: &mut Random, shared: &Shared
         };
         tasks.push(tokio::spawn(client.run(round)));
     }
+    tasks.push(tokio::spawn(snap(server.client().clone(), server.url("/ops/snapshots"), shared.clone())));
     let editor = edit_files(server.desired(""), Random(random.next() | 1), shared.clone(), round, stop.clone());
     tasks.push(tokio::spawn(editor));
     tokio::time::sleep(Duration::from_millis(random.below(450) + 50)).await;

@@ -133,7 +133,8 @@ enum Syncs {
 async fn record(seed: u64, syncs: Syncs) -> Recorded {
     let tools = tempfile::tempdir().expect("a folder");
     let library = build_library(tools.path());
-    let mut server = Server::prepare(Options::default().interval(2));
+    // What is set aside is written at the start, and nothing to power cuts.
+    let mut server = Server::prepare(Options::default().interval(2).env("COMMAND_CENTER_DISK_RESERVE_MB", "0"));
     std::fs::create_dir_all(server.desired("schedules/noop")).expect("a folder");
     let home = server.path("");
     let (log, roots) = (server.path("disk.log"), [server.path("data"), server.path("desired")]);

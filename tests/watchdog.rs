@@ -20,7 +20,7 @@ struct Held {
 impl Held {
     /// Stops one thread of the process. `None` where that is not allowed.
     fn thread(pid: u32, name: &str) -> Option<Held> {
-        let thread = threads(pid, name).into_iter().next().unwrap_or_else(|| panic!("no thread {name}"));
+        let thread = threads(pid, name).into_iter().next().expect("a thread of that name");
         let ((release, released), (tell, told)) = (channel(), channel());
         // Whoever takes hold of a thread is the one who has to let go.
         let holder = std::thread::spawn(move || hold_until(thread, &tell, &released));

@@ -29,6 +29,7 @@ mod healing;
 mod held;
 mod holding;
 mod keeping;
+mod looking;
 mod mutating;
 mod pauses;
 mod records;

@@ -36,8 +36,8 @@ use crate::core::watch::Need;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
 use crate::tasks::{
-    Auditor, Dispatcher, GitKeeper, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, Replicator, SpaceKeeper,
-    Supervisor, Watchdog, Watcher,
+    Auditor, Dispatcher, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, Replicator, SpaceKeeper, Supervisor,
+    Watchdog, Watcher,
 };
 use crate::telemetry::{Metrics, init_logging};
 
@@ -164,7 +164,13 @@ impl Running {
         let (replicated, at) = (replicate::destination(&settings)?, clock.clone());
         let app = App::new(settings, clock, engine.clone(), connectors, metrics);
         replicate::replicate(&app, replicated, engine.clone(), at)?;
-        app.check_git().await?;
+        if let Err(error) = app.check_git().await {
+            // A first start is refused, so that a mistake is seen; one that ran before comes back without git.
+            if !locked(legacy).is_resumed {
+                return Err(error.into());
+            }
+            tracing::error!(component = "git", %error, "going on without git; trying again");
+        }
         let hints = Arc::new(HintQueue::default());
         let watcher = Arc::new(Watcher::new(app.clone(), hints.clone()));
         watcher.begin();
@@ -238,7 +244,7 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
     loops.start("keeper", Need::Optional, move |pulse| Keeper::new(a.clone()).run(pulse));
     if app.settings.git.is_on() {
         let a = app.clone();
-        loops.start("git-keeper", Need::Optional, move |pulse| GitKeeper::new(a.clone()).run(pulse));
+        loops.start("git-keeper", Need::Optional, move |pulse| startup::keep_git(a.clone(), pulse));
     }
     let a = app.clone();
     loops.start("space-keeper", Need::Optional, move |pulse| SpaceKeeper::new(a.clone()).run(pulse));
@@ -262,11 +268,13 @@ async fn run(
     legacy: &SharedLegacy,
 ) -> anyhow::Result<Ending> {
     startup::check_data_dir(&settings.data_dir, &settings.dsn)?;
-    let Inheritance { addr: resumed, listener: handed, lock, recoveries } = inheritance;
-    let listener = startup::listen(settings.addr, resumed, handed).await?;
+    let Inheritance { addr: resumed, listener: handed, is_given, lock, recoveries } = inheritance;
+    let (is_resumed, is_given) = (resumed.is_some(), is_given && handed.is_some());
+    let listener = startup::listen(settings.addr, resumed, (handed, is_given)).await?;
     let addr = listener.local_addr().context("the listening socket has no address")?;
     let listener = listener.into_std().context("the listening socket cannot be shared")?;
-    *locked(legacy) = Legacy { addr: Some(addr), listener: listener.try_clone().ok(), lock: None, recoveries };
+    let kept = listener.try_clone().ok();
+    *locked(legacy) = Legacy { addr: Some(addr), is_resumed, listener: kept, is_given, lock: None, recoveries };
     let listener = TcpListener::from_std(listener).context("the listening socket cannot be used")?;
     let clock = Clock::System;
     let practice_stop = CancellationToken::new();
@@ -284,7 +292,7 @@ async fn run(
     startup::restart_on_hangup(app.clone());
     tracing::info!(component = "command-center", address = %addr, "listening on http://{addr}");
     // Who reads it has done so before a restart.
-    if let Some(guide) = guide.filter(|_| resumed.is_none()) {
+    if let Some(guide) = guide.filter(|_| !is_resumed) {
         out::note(&guide);
     }
     let serving = async {

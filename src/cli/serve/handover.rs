@@ -10,7 +10,8 @@ use crate::core::watch::Recoveries;
 
 /// Tells a restarted program the address that it had.
 const RESUMED: &str = "COMMAND_CENTER_RESUMED_ADDR";
-/// `PID:SOCKET:LOCK`, file descriptors of the process with that number, which is its own.
+/// `PID:SOCKET:GIVEN:LOCK`, file descriptors of the process with that number, which is its own; GIVEN is 1 for a
+/// socket that no setting asked for.
 #[cfg(unix)]
 const HANDED: &str = "COMMAND_CENTER_HANDED_OVER";
 /// How often, and when last, the program restarted itself to recover.
@@ -22,6 +23,8 @@ pub(super) struct Inheritance {
     /// The address it listened on; `None` when there was none before.
     pub addr: Option<SocketAddr>,
     pub listener: Option<TcpListener>,
+    /// The socket is of whoever starts programs here, and stays whatever the settings say.
+    pub is_given: bool,
     pub lock: Option<File>,
     pub recoveries: Recoveries,
 }
@@ -30,7 +33,10 @@ pub(super) struct Inheritance {
 #[derive(Default)]
 pub(super) struct Legacy {
     pub addr: Option<SocketAddr>,
+    /// This program itself is a successor.
+    pub is_resumed: bool,
     pub listener: Option<TcpListener>,
+    pub is_given: bool,
     pub lock: Option<File>,
     pub recoveries: Recoveries,
 }
@@ -41,8 +47,8 @@ impl Inheritance {
         let read = |name: &str| std::env::var(name).ok();
         let addr = read(RESUMED).and_then(|addr| addr.parse().ok());
         let recoveries = read(RECOVERIES).map(|text| Recoveries::parse(&text)).unwrap_or_default();
-        let (listener, lock) = unix::adopt(addr);
-        Inheritance { addr, listener, lock, recoveries }
+        let unix::Adopted { listener, is_given, lock } = unix::adopt(addr);
+        Inheritance { addr, listener, is_given, lock, recoveries }
     }
 }
 
@@ -67,6 +73,12 @@ mod unix {
 
     use super::*;
 
+    pub(super) struct Adopted {
+        pub listener: Option<TcpListener>,
+        pub is_given: bool,
+        pub lock: Option<File>,
+    }
+
     /// Leaves the descriptors open for what is executed in this process's place.
     pub(super) fn bequeath(legacy: &Legacy, command: &mut Command) {
         let keep = |fd: Option<BorrowedFd<'_>>| {
@@ -75,24 +87,24 @@ mod unix {
         };
         let listener = keep(legacy.listener.as_ref().map(|listener| listener.as_fd()));
         let lock = keep(legacy.lock.as_ref().map(|lock| lock.as_fd()));
-        command.env(HANDED, format!("{}:{listener}:{lock}", std::process::id()));
+        command.env(HANDED, format!("{}:{listener}:{}:{lock}", std::process::id(), i32::from(legacy.is_given)));
     }
 
     /// The socket and the lock that were handed over, each if it is what it should be.
-    pub(super) fn adopt(addr: Option<SocketAddr>) -> (Option<TcpListener>, Option<File>) {
-        let Some((socket, lock)) = std::env::var(HANDED).ok().as_deref().and_then(descriptors) else {
-            return (activated(), None);
+    pub(super) fn adopt(addr: Option<SocketAddr>) -> Adopted {
+        let Some((socket, given, lock)) = std::env::var(HANDED).ok().as_deref().and_then(descriptors) else {
+            return Adopted { listener: activated(), is_given: true, lock: None };
         };
         let listener = own(socket).and_then(|fd| listening(fd, addr));
-        (listener, own(lock).map(File::from))
+        Adopted { listener, is_given: given == 1, lock: own(lock).map(File::from) }
     }
 
-    fn descriptors(text: &str) -> Option<(RawFd, RawFd)> {
+    fn descriptors(text: &str) -> Option<(RawFd, i32, RawFd)> {
         let mut parts = text.split(':');
         let mut next = || parts.next()?.parse::<RawFd>().ok();
-        let (pid, socket, lock) = (next()?, next()?, next()?);
+        let (pid, socket, given, lock) = (next()?, next()?, next()?, next()?);
         // What a grandchild finds in its environment was not meant for it.
-        (u32::try_from(pid) == Ok(std::process::id())).then_some((socket, lock))
+        (u32::try_from(pid) == Ok(std::process::id())).then_some((socket, given, lock))
     }
 
     /// The first socket of systemd's, when it started this program by socket activation.
@@ -147,8 +159,8 @@ mod unix {
         #[test]
         fn what_was_left_to_another_process_is_not_taken() {
             let pid = std::process::id();
-            assert_eq!(descriptors(&format!("{pid}:5:-1")), Some((5, -1)));
-            assert_eq!(descriptors(&format!("{}:5:6", pid + 1)), None);
+            assert_eq!(descriptors(&format!("{pid}:5:0:-1")), Some((5, 0, -1)));
+            assert_eq!(descriptors(&format!("{}:5:0:6", pid + 1)), None);
             assert_eq!(descriptors("x"), None);
         }
     }
@@ -160,7 +172,13 @@ mod unix {
 
     pub(super) fn bequeath(_: &Legacy, _: &mut Command) {}
 
-    pub(super) fn adopt(_: Option<SocketAddr>) -> (Option<TcpListener>, Option<File>) {
-        (None, None)
+    pub(super) struct Adopted {
+        pub listener: Option<TcpListener>,
+        pub is_given: bool,
+        pub lock: Option<File>,
+    }
+
+    pub(super) fn adopt(_: Option<SocketAddr>) -> Adopted {
+        Adopted { listener: None, is_given: false, lock: None }
     }
 }

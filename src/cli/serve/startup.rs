@@ -20,7 +20,7 @@ use crate::app::{App, Pulse};
 use crate::core::model::{Caller, Connector, ScheduleId, Source as Model};
 use crate::sandbox::{BASE_PATH, SandboxOptions};
 use crate::settings::Settings;
-use crate::tasks::Ended;
+use crate::tasks::{Ended, GitKeeper};
 
 /// How often a restarted program tries for its address while its predecessor lets go of it.
 const RETRIES: u32 = 50;
@@ -30,11 +30,10 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 pub(super) async fn listen(
     addr: SocketAddr,
     resumed: Option<SocketAddr>,
-    handed: Option<std::net::TcpListener>,
+    (handed, is_given): (Option<std::net::TcpListener>, bool),
 ) -> anyhow::Result<TcpListener> {
     let is_wanted = |listener: &std::net::TcpListener| {
-        // What comes from whoever started the program, and not from a predecessor, is where it is to listen.
-        resumed.is_none() || addr.port() == 0 || listener.local_addr().is_ok_and(|bound| bound == addr)
+        is_given || addr.port() == 0 || listener.local_addr().is_ok_and(|bound| bound == addr)
     };
     match handed.filter(is_wanted).and_then(|listener| TcpListener::from_std(listener).ok()) {
         Some(listener) => Ok(listener),
@@ -171,6 +170,16 @@ pub(super) fn restart_on_hangup(app: Arc<App>) {
 
 #[cfg(not(unix))]
 pub(super) fn restart_on_hangup(_: Arc<App>) {}
+
+/// Works with the repository, once that can be worked with.
+pub(super) async fn keep_git(app: Arc<App>, pulse: Pulse) -> Ended {
+    pulse.waits(GIT_CHECK, "looking at the repository");
+    app.check_git().await?;
+    GitKeeper::new(app).run(pulse).await
+}
+
+/// How long git may take to say what repository there is.
+const GIT_CHECK: Duration = Duration::from_secs(300);
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 

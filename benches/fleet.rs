@@ -24,5 +24,6 @@ fn main() {
     support::runs::measure(&mut table);
     support::api::measure(&mut table);
     support::audit::measure(&mut table);
+    support::replication::measure(&mut table);
     table.print();
 }

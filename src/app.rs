@@ -78,7 +78,7 @@ pub use proof::{Presented, ProofError};
 pub use records::RecordsWanted;
 pub use replication::{
     BringBack, BroughtBack, Copy, LastSnapshot, ReplicaCopy, Replication, ReplicationView, Terms as ReplicationTerms,
-    bring_back, rebuild, spool_folder,
+    bring_back, is_refusal, rebuild, spool_folder,
 };
 pub use rollback::{DirectoryRollback, Rollback};
 pub use runs::{Backfill, RunNow};

@@ -7,6 +7,7 @@ pub mod fire;
 pub mod floors;
 pub mod git;
 pub mod plan;
+pub mod replication;
 pub mod runs;
 pub mod scan;
 

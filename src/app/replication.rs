@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-pub use bring_back::{BringBack, BroughtBack, Copy, bring_back, rebuild};
+pub use bring_back::{BringBack, BroughtBack, Copy, bring_back, is_refusal, rebuild};
 pub use copy::ReplicaCopy;
 pub use view::{LastSnapshot, ReplicationView};
 

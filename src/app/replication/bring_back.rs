@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
-use crate::adapters::replica::{Place, Restored, Step, restore};
+use crate::adapters::replica::{Place, RestoreError, Restored, Step, restore};
 use crate::adapters::store::{Depth, Soundness};
 use crate::adapters::store::{SharedStore, SqliteStore};
 use crate::core::audit::Verifier;
@@ -39,6 +39,17 @@ pub struct BroughtBack {
     pub set_aside: Option<PathBuf>,
     pub desired: Option<usize>,
     pub took: Duration,
+}
+
+/// Something is in the place already.
+#[derive(Debug, thiserror::Error)]
+#[error("there is a store at {0}; nothing was changed. With --force it is set aside and replaced")]
+pub struct Occupied(String);
+
+/// Whether an error says that the answer is no, rather than that it could not be found out.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    let is_of_replica = |error: &RestoreError| !matches!(error, RestoreError::Place(_) | RestoreError::File { .. });
+    error.is::<Occupied>() || error.downcast_ref::<RestoreError>().is_some_and(is_of_replica)
 }
 
 /// A checked copy in a folder of its own.
@@ -116,10 +127,7 @@ pub async fn bring_back(asked: &BringBack<'_>, progress: &(dyn Fn(Step) + Sync))
     let _hold = SqliteStore::hold(database)?;
     let is_there = files_of(database).iter().any(|file| fs::symlink_metadata(file).is_ok());
     if is_there && !asked.force {
-        bail!(
-            "there is a store at {}; nothing was changed. With --force it is set aside and replaced",
-            database.display()
-        );
+        return Err(Occupied(database.display().to_string()).into());
     }
     let staging = tempfile::Builder::new().prefix(".restoring-").tempdir_in(folder)?;
     let file = staging.path().join("store.db");

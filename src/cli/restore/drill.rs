@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::RestoreArgs;
 use super::replica::{bar, place};
-use crate::adapters::replica::Step;
-use crate::app::{Copy, ReplicationView, rebuild};
+use crate::adapters::replica::{RestoreError, Step};
+use crate::app::{Copy, ReplicationView, is_refusal, rebuild};
 use crate::cli::client::{Client, Request, route};
 use crate::cli::{CliError, Exit, Global, out};
 use crate::core::model::{Connector, ScheduleId};
@@ -60,6 +60,7 @@ pub(super) async fn drill(args: &RestoreArgs, global: &Global) -> Result<Exit, C
     bar.finish_and_clear();
     let copy = match rebuilt {
         Ok(copy) => copy,
+        Err(error) if !is_refusal(&error) && error.is::<RestoreError>() => return Err(error.into()),
         Err(error) => {
             out::error(&format!("{} cannot be restored: {error:#}", destination.shown()), None);
             return Ok(Exit::No);

@@ -9,7 +9,7 @@ use super::RestoreArgs;
 use crate::adapters::clock::Clock;
 use crate::adapters::replica::{Destination, SharedPlace, Step};
 use crate::adapters::secrets::Secrets;
-use crate::app::{BringBack, bring_back};
+use crate::app::{BringBack, bring_back, is_refusal};
 use crate::cli::{CliError, Exit, Global, out, path_variable, store_path};
 use crate::core::replica::choose::Target;
 use crate::core::timing::{iso, parse_time};
@@ -60,7 +60,14 @@ pub(super) async fn replica(args: &RestoreArgs, global: &Global) -> Result<Exit,
     };
     let done = bring_back(&asked, &progress).await;
     bar.finish_and_clear();
-    let done = done?;
+    let done = match done {
+        Ok(done) => done,
+        Err(error) if is_refusal(&error) => {
+            out::error(&format!("{error:#}"), None);
+            return Ok(Exit::No);
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (restored, point) = (&done.restored, done.restored.point);
     if global.json() {
         out::json(&json!({

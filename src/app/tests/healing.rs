@@ -1,5 +1,6 @@
 //! A store that is damaged heals at the next start, and says what is lost: bytes flipped on every page, files cut
 //! at every length, gone, empty, or directories; snapshots torn or missing.
+#![allow(clippy::cast_possible_wrap, reason = "counts of a test are small")]
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! From every earlier schema: what was there is there afterwards, and an upgrade that is cut off has not begun.
+#![allow(clippy::cast_possible_wrap, reason = "counts of a test are small")]
 
 use super::super::schema::MIGRATIONS;
 use super::*;

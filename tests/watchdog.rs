@@ -1,6 +1,7 @@
 //! Threads of the real binary held by a debugger's means: what hangs is named and replaced, and where nothing
 //! less helps the program restarts itself. Where nobody may hold a thread, the tests say so and pass.
 #![cfg(target_os = "linux")]
+#![allow(clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod common;
 

@@ -32,16 +32,21 @@ pub(super) fn bar(message: &'static str) -> ProgressBar {
     bar
 }
 
-pub(super) async fn replica(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
-    let (place, destination) = place(args.from.as_deref().unwrap_or_default())?;
-    let target = match (args.to_seq, args.to_time.as_deref()) {
+/// How far to go.
+fn target(args: &RestoreArgs) -> Result<Target, CliError> {
+    Ok(match (args.to_seq, args.to_time.as_deref()) {
         (Some(seq), _) => Target::Seq(seq),
         (_, Some(text)) => Target::Time(parse_time(text).ok_or_else(|| {
             let hint = "a time in RFC 3339 (2026-11-21T08:00:00Z) or epoch seconds";
             CliError::usage(format!("--to-time {text} is no time"), hint)
         })?),
         _ => Target::Newest,
-    };
+    })
+}
+
+pub(super) async fn replica(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
+    let (place, destination) = place(args.from.as_deref().unwrap_or_default())?;
+    let target = target(args)?;
     let database: PathBuf = args.data_dir.as_ref().map_or_else(store_path, |dir| dir.join("command_center.db"));
     let desired = args.write_desired.then(|| args.desired_dir.path());
     let asked = BringBack {

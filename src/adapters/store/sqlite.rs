@@ -209,7 +209,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// SQLite does not say that it could not begin the log, it goes on without one: and then a commit is a file's
 /// removal, which a power cut takes back.
 fn begin_log(connection: &Connection) -> rusqlite::Result<()> {
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Asked for itself: the pragma above tells of the mode before it has committed it, and hides that it failed.
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     if mode == "wal" {
         return Ok(());
     }

@@ -17,6 +17,7 @@ fn main() {
     let mut table = Table::new(wanted);
     support::floors::measure(&mut table);
     support::scan::measure(&mut table);
+    support::recovery::measure(&mut table);
     support::plan::measure(&mut table);
     support::edit::measure(&mut table);
     support::git::measure(&mut table);

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use command_center::app::App;
@@ -19,6 +19,13 @@ pub fn measure(table: &mut Table) {
         let busy = BusyDisk::start(&fleet);
         lateness(table, &fleet, "lateness, 10,000 at 60 s spread, busy disk", "p99 5 ms");
         drop(busy);
+    }
+    let title = "lateness, 10,000 at 60 s spread, while snapshots are made";
+    if table.wants(title) {
+        let fleet = Fleet::new(10_000, |_| "interval_sec: 60\n".to_owned());
+        let firing = Firing::start(&fleet);
+        let snapshots = Snapshots::start(&firing);
+        lateness_of(table, &firing, title, "p99 5 ms", || format!(", {} snapshots", snapshots.made()));
     }
     if table.wants("lateness, 100,000") {
         let fleet = Fleet::new(100_000, |_| "interval_sec: 600\n".to_owned());
@@ -79,7 +86,11 @@ impl Drop for Firing {
 }
 
 fn lateness(table: &mut Table, fleet: &Fleet, title: &str, goal: &str) {
-    let firing = Firing::start(fleet);
+    lateness_of(table, &Firing::start(fleet), title, goal, String::new);
+}
+
+/// `beside` tells what went on meanwhile.
+fn lateness_of(table: &mut Table, firing: &Firing, title: &str, goal: &str, beside: impl FnOnce() -> String) {
     let fires = || buckets(&firing.app.metrics.render(), "command_center_fire_lateness_seconds_bucket");
     // What came due while the program started is late for that reason.
     std::thread::sleep(Duration::from_secs(2));
@@ -90,7 +101,7 @@ fn lateness(table: &mut Table, fleet: &Fleet, title: &str, goal: &str) {
     let figure =
         format!("p50 {:.2} ms, p99 {:.2} ms", quantile(&buckets, 0.50) * 1000.0, quantile(&buckets, 0.99) * 1000.0);
     let fired = buckets.last().map_or(0.0, |(_, count)| *count);
-    table.row(title, figure, format!("{fired:.0} fires in 30 s"), goal);
+    table.row(title, figure, format!("{fired:.0} fires in 30 s{}", beside()), goal);
 }
 
 /// Cumulative counts by upper bound, as Prometheus writes them.
@@ -154,6 +165,31 @@ fn herd(table: &mut Table, count: u32, goal: &str) {
 /// A multiple of a thousand as people write it.
 fn thousands(count: u32) -> String {
     format!("{},000", count / 1000)
+}
+
+/// Snapshots of the store, one after the other until the application stops.
+struct Snapshots(Arc<AtomicU64>);
+
+impl Snapshots {
+    fn start(firing: &Firing) -> Snapshots {
+        let (made, app) = (Arc::new(AtomicU64::new(0)), firing.app.clone());
+        let count = made.clone();
+        firing.runtime.spawn(async move {
+            while !app.shutdown.is_cancelled() {
+                if app.snapshot("asked").await.is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Snapshots(made)
+    }
+
+    /// How many were made since the start; a row that counts none says nothing.
+    fn made(&self) -> u64 {
+        let made = self.0.load(Ordering::Relaxed);
+        assert!(made > 0, "no snapshot was made");
+        made
+    }
 }
 
 /// Another process's writing and syncing, done by a thread with files of its own.

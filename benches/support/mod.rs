@@ -7,6 +7,7 @@ pub mod fire;
 pub mod floors;
 pub mod git;
 pub mod plan;
+pub mod recovery;
 pub mod replication;
 pub mod runs;
 pub mod scan;
@@ -93,6 +94,15 @@ impl Fleet {
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("data/command_center.db")
     }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            desired_dir: self.desired(),
+            data_dir: self.folder.path().join("data"),
+            dsn: self.database(),
+            ..Settings::default()
+        }
+    }
 }
 
 /// Six lines, different for every schedule.
@@ -105,10 +115,12 @@ pub fn six_lines(n: usize) -> String {
 }
 
 pub fn open(fleet: &Fleet) -> Arc<App> {
-    let settings = Settings { desired_dir: fleet.desired(), ..Settings::default() };
-    let store: SharedStore = Arc::new(SqliteStore::open(&fleet.database()).expect("the store"));
-    let connectors = Connectors::all(Arc::new(Noop));
-    App::new(settings, Clock::System, store, connectors, Arc::new(Metrics::new(1000).expect("metrics")))
+    over(fleet, Arc::new(SqliteStore::open(&fleet.database()).expect("the store")))
+}
+
+pub fn over(fleet: &Fleet, store: SharedStore) -> Arc<App> {
+    let (connectors, metrics) = (Connectors::all(Arc::new(Noop)), Metrics::new(1000).expect("metrics"));
+    App::new(fleet.settings(), Clock::System, store, connectors, Arc::new(metrics))
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {

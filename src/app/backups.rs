@@ -147,6 +147,7 @@ impl App {
 
     async fn make_backup(self: &Arc<Self>, id: u64) -> Result<Backup, AppError> {
         let now = self.clock.now();
+        // Refused on a full disk.
         let frozen = self.store.freeze(now).await?;
         let (folder, desired, app) = (self.backup_folder(), self.settings.desired_dir.clone(), self.clone());
         let made = blocking(move || -> CopyResult<Backup> {

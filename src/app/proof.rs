@@ -415,8 +415,11 @@ impl App {
         Ok(())
     }
 
-    /// Seals one block of the oldest entries; whether there may be another.
+    /// Seals one block of the oldest entries; whether there may be another. On a full disk that waits.
     pub async fn seal_some(&self) -> Result<bool, StoreError> {
+        if self.is_space_short() {
+            return Ok(false);
+        }
         let sealed = self.store.seal_audit(self.settings.proof.audit_live.into(), BLOCK).await?;
         let trouble = match &sealed {
             Seal::Refused(why) => Some(format!("the oldest audit entries are not sealed: {why}")),

@@ -143,6 +143,12 @@ impl Replication {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the store's disk is full. Nothing more is put into the spool then; what is captured waits in memory,
+    /// and more of it than fits there is a gap.
+    fn is_space_short(&self) -> bool {
+        self.store.space().is_some_and(|space| space.is_short())
+    }
+
     fn now(&self) -> Millis {
         self.clock.now()
     }
@@ -185,7 +191,7 @@ impl Replication {
             return;
         }
         let rest = async {
-            self.cut_round().await;
+            self.cut_all().await;
             while self.spool().waiting().next().is_some() {
                 if let Err(trouble) = self.send().await {
                     tokio::time::sleep(self.failed(&trouble)).await;

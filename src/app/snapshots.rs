@@ -137,6 +137,7 @@ impl App {
     }
 
     async fn make_snapshot(&self, reason: &'static str, now: Millis) -> Result<(Snapshot, usize), AppError> {
+        // Refused on a full disk.
         let frozen = self.store.freeze(now).await?;
         let (folder, keep) = (self.snapshot_folder(), self.settings.max_snapshots as usize);
         let stop = self.shutdown.clone();

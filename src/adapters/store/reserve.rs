@@ -91,7 +91,7 @@ impl Space {
     }
 
     /// The disk is full and something that must be written was not: gives up what is set aside.
-    pub(super) fn met_full(&self) {
+    pub(crate) fn met_full(&self) {
         if self.is_short.swap(true, Ordering::AcqRel) {
             return;
         }

@@ -31,6 +31,13 @@ pub(super) struct Generation {
 
 impl Replication {
     pub(super) async fn cut_round(&self) {
+        if !self.is_space_short() {
+            self.cut_all().await;
+        }
+    }
+
+    /// At the end also on a full disk: what is in memory is gone otherwise.
+    pub(super) async fn cut_all(&self) {
         let mut course = self.course.lock().await;
         while let Ok(true) = self.cut(&mut course).await {}
     }

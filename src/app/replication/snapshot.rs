@@ -52,6 +52,9 @@ struct Packed {
 impl Replication {
     /// Makes a snapshot where one is due; tells how long to wait before the next look.
     pub(super) async fn tend(&self) -> Duration {
+        if self.is_space_short() {
+            return TEND;
+        }
         let epoch = {
             let status = self.status();
             status.epoch.filter(|_| status.failures == 0)

@@ -50,8 +50,12 @@ impl Site {
         let caller = Caller { source: Source::Api, actor: "test".into() };
         let entry = || draft(None, operation::REPLICATION_GAP, &caller, "a", json!({"x": 1}));
         self.store.append((0..count).map(|_| entry()).collect(), 1_000).await.unwrap();
-        // A further job of the writer's comes after it has captured the one before.
-        self.store.freeze(0).await.unwrap();
+        self.settle().await;
+    }
+
+    /// A further job of the writer's comes after it has captured the one before. On a full disk it is refused.
+    async fn settle(&self) {
+        let _ = self.store.freeze(0).await;
     }
 
     /// A round of each loop, until nothing is left to do or `rounds` are over.
@@ -61,7 +65,7 @@ impl Site {
             self.replication.send_round().await;
             // A snapshot is tried again and again inside; the test's troubles end by themselves.
             let _ = tokio::time::timeout(Duration::from_secs(20), self.replication.tend()).await;
-            self.store.freeze(0).await.unwrap();
+            self.settle().await;
         }
     }
 
@@ -128,6 +132,38 @@ async fn a_crash_begins_a_new_generation_and_loses_nothing() {
         site.whole().await;
     }
     assert!(site.view().await.generation.unwrap() > first);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_spooled_and_nothing_is_lost() {
+    let site = Site::new();
+    site.write(1).await;
+    site.whole().await;
+    let before = site.view().await;
+    let space = site.store.space().unwrap();
+    site.write(3).await;
+    space.met_full();
+    site.rounds(2).await;
+    let view = site.view().await;
+    assert_eq!((view.spool_bytes, view.lag_entries, view.last_seq), (0, 3, before.last_seq), "{view:?}");
+    assert!(view.last_error.unwrap().contains("full"));
+    space.tend().unwrap();
+    site.whole().await;
+    let view = site.view().await;
+    assert_eq!((view.last_error, view.generation), (None, before.generation.clone()), "no gap came");
+    // What is left at the end is sent all the same, and no snapshot begins.
+    site.write(2).await;
+    space.met_full();
+    site.replication.finish(Duration::from_secs(20)).await;
+    assert_eq!(site.restored(Target::Newest).await.unwrap().point.head.seq, site.head().await);
+    let site = site.restart();
+    assert!(site.store.space().unwrap().is_short(), "a successor knows");
+    site.rounds(2).await;
+    let view = site.view().await;
+    assert_eq!((view.state.as_str(), view.generation), ("catching_up", None));
+    site.store.space().unwrap().tend().unwrap();
+    site.whole().await;
+    assert_ne!(site.view().await.generation, before.generation);
 }
 
 #[tokio::test]

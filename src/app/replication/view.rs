@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Replication;
+use super::{Replication, StoreError};
 use crate::adapters::store::Store as _;
 
 /// Further behind than this, or refused, and the section's status is 0.
@@ -62,6 +62,7 @@ impl Replication {
         let head = self.store.audit_head().await.map(|head| head.seq).unwrap_or(0);
         let lag = self.lag();
         let spool_bytes = self.spool().bytes();
+        let waits = self.is_space_short().then(|| format!("nothing is cut or copied: {}", StoreError::Full));
         let status = self.status();
         let state = match () {
             () if status.refused.is_some() => "refused",
@@ -79,7 +80,7 @@ impl Replication {
             last_seq: status.replica,
             lag_entries,
             lag_sec: (lag.as_secs_f64() * 1000.0).round() / 1000.0,
-            last_error: status.refused.clone().or_else(|| status.last_error.clone()),
+            last_error: status.refused.clone().or(waits).or_else(|| status.last_error.clone()),
             generation: status.generation.clone(),
             spool_bytes,
             spool_limit_bytes: self.terms.spool_bytes,

@@ -20,7 +20,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 impl Site {
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             desired_dir: self.0.path().join("desired"),
             data_dir: self.0.path().join("data"),
@@ -37,7 +37,7 @@ impl Site {
         self.start_with(self.settings(), now, None).await
     }
 
-    async fn start_with(
+    pub(super) async fn start_with(
         &self,
         settings: Settings,
         now: Millis,

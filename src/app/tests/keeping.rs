@@ -68,6 +68,38 @@ async fn the_daily_backup_comes_once_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_copies_and_sealing_wait_and_say_why() {
+    let site = Site::filled(1, 0).await;
+    let mut settings = site.settings();
+    settings.proof.audit_live = 0;
+    let app = site.start_with(settings, START, None).await.unwrap();
+    note(&app, 500).await;
+    app.schedule_backup(Some(9 * 60), &Caller { source: Origin::Api, actor: "zoe".into() }).await.unwrap();
+    let space = app.store.space().unwrap();
+    space.met_full();
+    app.clock.advance(3_600_000);
+    app.snapshot_if_due().await;
+    assert!(matches!(app.snapshot("asked").await, Err(crate::app::AppError::Full(_))));
+    assert!(app.backup_if_due().await.is_err());
+    assert!(!app.seal_some().await.unwrap());
+    assert_eq!(app.snapshots().await.unwrap().len(), 1);
+    assert_eq!((app.backups_view().await.unwrap().count, app.store.sealed().await.unwrap().entries), (0, 0));
+    let told = app.health().await.db.upkeep.snapshot_error.unwrap();
+    assert!(told.contains("could not make a snapshot: the disk that holds the store is full"), "{told}");
+    assert!(app.copy_trouble().is_some());
+    // Room again: all of it is made up for.
+    space.tend().unwrap();
+    app.clock.advance(300_000);
+    app.snapshot_if_due().await;
+    app.backup_if_due().await.unwrap();
+    assert!(app.seal_some().await.unwrap());
+    assert_eq!(app.snapshots().await.unwrap().len(), 2);
+    assert_eq!((app.backups_view().await.unwrap().count, app.store.sealed().await.unwrap().entries), (1, 500));
+    assert_eq!(app.copy_trouble(), None);
+    app.store.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_store_is_copied_before_it_is_brought_up_to_date() {
     let site = Site(tempfile::tempdir().unwrap());
     let database = site.0.path().join("data/store.db");

@@ -94,5 +94,6 @@ pub(super) fn log_grown() -> Option<u32> {
 pub(super) fn open(database: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(database)?;
     connection.busy_timeout(READER_PATIENCE)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     Ok(connection)
 }

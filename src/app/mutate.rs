@@ -348,10 +348,19 @@ impl App {
         }
     }
 
+    /// What the row's content says, and not what a hand may have made of the row: put back as it stood, that
+    /// would count as applied.
+    fn spec_as_read(&self, id: &ScheduleId, row: &ScheduleRow) -> Option<ScheduleSpec> {
+        let defaults = self.defaults();
+        let is_current = defaults.basis(id.connector, row.digest) == row.basis;
+        let read = is_current.then(|| desired::parse(id, &row.content, &defaults).spec).flatten();
+        read.or_else(|| row.spec.spec())
+    }
+
     /// Undoes a change whose file could not be written: the row as it was, and an entry that says so.
     async fn take_back(&self, id: &ScheduleId, committed: Committed, why: &str) -> Result<(), AppError> {
         let Committed { row, seqs, promised, .. } = committed;
-        let effect = match row.and_then(|row| Some((row.spec.spec()?, row))) {
+        let effect = match row.and_then(|row| Some((self.spec_as_read(id, &row)?, row))) {
             Some((spec, row)) => Effect::put(Some(row.row), &spec, row.content, row.digest, row.basis, 0, row.next_due),
             None => Effect::Delete,
         };

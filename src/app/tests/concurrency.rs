@@ -137,3 +137,21 @@ async fn an_editor_who_never_stops_is_given_up_on() {
     assert!(matches!(refused, Err(AppError::Conflict { .. })), "{refused:?}");
     assert_eq!(world.text("noop/a"), texts[3]);
 }
+
+#[tokio::test]
+async fn a_change_taken_back_does_not_bless_what_a_hand_made_of_the_row() {
+    let world = world().await;
+    world.sql("UPDATE schedules SET interval_sec = 7");
+    let (path, aside) = (world.path("noop/a"), world.path("noop/a").with_extension("aside"));
+    let (from, to) = (path.clone(), aside.clone());
+    world.app.before_exchange.set(vec![Box::new(move || {
+        std::fs::rename(&from, to).unwrap();
+        std::fs::create_dir(from).unwrap();
+    })]);
+    let refused = world.mutate("noop/a", Edit::Pause { reason: None, until: None }).await;
+    assert!(refused.is_err(), "{refused:?}");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(aside, path).unwrap();
+    world.app.full_pass(None).await.unwrap();
+    assert_eq!(world.status("noop/a").await.unwrap().interval_sec, Some(300));
+}

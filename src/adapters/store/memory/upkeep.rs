@@ -29,7 +29,9 @@ impl Upkeep for MemoryStore {
     }
 
     fn fact(&self, name: &'static str) -> StoreFuture<'_, Option<String>> {
-        self.read("read a fact", |tables| tables.facts.get(name).cloned())
+        // Of the upkeep that is not played here, so that its worlds go the way they went without it.
+        let found = self.platter.look(|tables| tables.facts.get(name).cloned());
+        std::future::ready(Ok(found)).boxed()
     }
 
     fn put_fact(

@@ -8,28 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::chance::{Random, fresh_seed};
 use common::{Options, Server, at, eventually, hold, noop_file, text};
 use serde_json::{Value, json};
 
 const CLIENTS: u64 = 5;
 const TENANTS_EACH: u64 = 4;
 const FILE_TENANTS: u64 = 4;
-
-/// xorshift64*: enough to vary, and repeatable from its printed seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// What a schedule is to look like; `None` in the maps below means that there is none.
 #[derive(Clone, Debug, PartialEq)]
@@ -407,10 +392,4 @@ async fn load_and_kill(server: &mut Server, random: &mut Random, shared: &Shared
     for task in tasks {
         task.await.expect("a client");
     }
-}
-
-/// Differs from run to run without reading the clock: the hasher's own keys do.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one("crash")
 }

@@ -15,8 +15,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::chance::{Random, fresh_seed};
 use common::{Options, Server, eventually, hold, noop_file, text};
-use disk::{Random, Recording, photograph};
+use disk::{Recording, photograph};
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
@@ -224,11 +225,6 @@ async fn check(recorded: &Recorded, moment: u64, seed: u64) -> (usize, usize) {
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one("power")
 }
 
 async fn many_cuts(syncs: Syncs, cuts: u64) {

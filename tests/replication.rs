@@ -7,16 +7,16 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use common::pypi::installed;
 use common::{Options, Server, at, eventually, free_addr, hold, text};
 use serde_json::{Value, json};
 
@@ -190,45 +190,11 @@ impl Drop for Moto {
     }
 }
 
-/// The folder of moto's program, installed once and kept with what the tests build.
-fn installed() -> Result<PathBuf, String> {
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("moto-{MOTO}"));
-    let (bin, done) = (home.join("bin"), home.join("installed"));
-    if done.exists() {
-        return Ok(bin);
-    }
-    let _ = std::fs::remove_dir_all(&home);
-    let until = Instant::now() + INSTALL;
-    run(Command::new("python3").args(["-m", "venv"]).arg(&home), until)?;
-    let options = ["install", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"];
-    run(Command::new(bin.join("pip")).args(options).arg(format!("moto[server]=={MOTO}")), until)?;
-    std::fs::write(done, "").map_err(|error| error.to_string())?;
-    Ok(bin)
-}
-
-fn run(command: &mut Command, until: Instant) -> Result<(), String> {
-    let shown = format!("{command:?}");
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(|error| format!("{shown}: {error}"))?;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("{shown}: {status}")),
-            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("{shown}: not done within {INSTALL:?}"));
-            }
-        }
-    }
-}
-
 async fn s3() -> Option<(Moto, SocketAddr)> {
     if std::env::var("REPLICATION_S3").as_deref() == Ok("off") {
         return None;
     }
-    let bin = tokio::task::spawn_blocking(installed).await.expect("it ends");
+    let bin = tokio::task::spawn_blocking(|| installed("moto[server]", MOTO, INSTALL)).await.expect("it ends");
     let bin = bin.expect("moto is installed; REPLICATION_S3=off leaves this out");
     let addr = free_addr();
     let mut command = Command::new(bin.join("moto_server"));

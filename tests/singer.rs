@@ -6,10 +6,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
+use common::pypi::installed;
 use common::{Options, Server, at, bare_command, eventually, free_addr, hold, text};
 use serde_json::Value;
 
@@ -20,40 +21,6 @@ const KEY: &str = "sandbox-peakpro";
 const BASE: &str = "/api/crm/import/exec";
 /// How long making the environment and installing the tap may take.
 const INSTALL: Duration = Duration::from_secs(110);
-
-/// The folder of the tap's program, installed once and kept with what the tests build.
-fn installed() -> Result<PathBuf, String> {
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{TAP}-{VERSION}"));
-    let (bin, done) = (home.join("bin"), home.join("installed"));
-    if done.exists() {
-        return Ok(bin);
-    }
-    let _ = std::fs::remove_dir_all(&home);
-    let until = Instant::now() + INSTALL;
-    run(Command::new("python3").args(["-m", "venv"]).arg(&home), until)?;
-    let options = ["install", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"];
-    run(Command::new(bin.join("pip")).args(options).arg(format!("{TAP}=={VERSION}")), until)?;
-    std::fs::write(done, "").map_err(|error| error.to_string())?;
-    Ok(bin)
-}
-
-fn run(command: &mut Command, until: Instant) -> Result<(), String> {
-    let shown = format!("{command:?}");
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = quiet.spawn().map_err(|error| format!("{shown}: {error}"))?;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("{shown}: {status}")),
-            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("{shown}: not done within {INSTALL:?}"));
-            }
-        }
-    }
-}
 
 /// The practice AccuLynx as a program of its own.
 struct Practice {
@@ -119,7 +86,7 @@ async fn a_tap_from_pypi_imports_every_job_and_gets_its_state_back() {
     if std::env::var("SINGER_TAP").is_ok_and(|wanted| wanted == "off") {
         return eprintln!("left out, as SINGER_TAP=off asks for");
     }
-    let bin = installed().unwrap_or_else(|reason| {
+    let bin = installed(TAP, VERSION, INSTALL).unwrap_or_else(|reason| {
         panic!(
             "the Singer tap {TAP} could not be installed: {reason}\n\
              It takes python3 with venv, and PyPI or an index that pip knows. SINGER_TAP=off leaves this test out."

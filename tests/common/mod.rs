@@ -3,8 +3,10 @@
 #![allow(clippy::panic, reason = "a helper of tests fails by panicking")]
 #![allow(dead_code, unused_imports, reason = "each test file is a crate of its own and uses a part of this")]
 
+pub mod chance;
 pub mod cli;
 pub mod http;
+pub mod pypi;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::lock::StoreLock;
+use super::writer::{INSERT_ENTRY, insert_entry};
 use super::{StoreError, StoreResult, audit, copy, failed, migrate, open_error, open_failed, read, with_suffix};
 use crate::adapters::store::{CopyFacts, Depth, Soundness};
-use crate::core::audit::{Draft, Entry, Head, Verifier};
+use crate::core::audit::{Draft, Head, Verifier};
 use crate::core::heal::Known;
 use crate::core::model::Millis;
 use crate::core::timing::iso;
@@ -122,7 +123,7 @@ fn take_over(new: &Connection, damaged: Option<&Path>, now: Millis, tell: Tell<'
     new.execute("DELETE FROM intents", [])?;
     let (fact, draft) = tell(Prepared { restored, kept: head });
     let entry = head.append(draft, now, &iso(now));
-    insert_entry(new, &entry)?;
+    insert_entry(&mut *new.prepare_cached(INSERT_ENTRY)?, &entry)?;
     let end = format!("{}:{}", head.seq, head.hash.to_hex());
     for (name, value) in [("audit_head", end), (RESTORED, fact)] {
         new.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)", (name, value))?;
@@ -146,7 +147,7 @@ fn salvage(source: &Connection, new: &Connection, from: Head) -> rusqlite::Resul
             if !verifier.push(&entry) {
                 return Ok(head);
             }
-            insert_entry(new, &entry)?;
+            insert_entry(&mut *new.prepare_cached(INSERT_ENTRY)?, &entry)?;
             head = Head { seq: entry.seq, hash: entry.hash };
         }
         if head == before {
@@ -154,22 +155,4 @@ fn salvage(source: &Connection, new: &Connection, from: Head) -> rusqlite::Resul
         }
     }
     Ok(head)
-}
-
-fn insert_entry(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(super::writer::INSERT_ENTRY)?;
-    insert.execute((
-        entry.seq,
-        entry.at,
-        &entry.tenant,
-        &entry.connector,
-        &entry.operation,
-        &entry.source,
-        &entry.actor,
-        &entry.action_id,
-        &entry.metadata,
-        entry.prev_hash.0,
-        entry.hash.0,
-    ))?;
-    Ok(())
 }

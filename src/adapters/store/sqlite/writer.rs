@@ -8,13 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use futures_util::FutureExt as _;
-use rusqlite::{Connection, OptionalExtension as _, Params, ToSql};
+use rusqlite::{Connection, OptionalExtension as _, Params, Statement, ToSql};
 use tokio::sync::oneshot;
 
 use super::capture::Capture;
 use super::checkpoint::{self, Log};
 use super::{Space, StoreError, StoreFuture, StoreResult, Suspicion, failed, open_error, open_failed};
-use crate::core::audit::{Draft, Head};
+use crate::core::audit::{Draft, Entry, Head};
 use crate::core::model::Millis;
 use crate::core::replica::Point;
 use crate::core::timing::iso;
@@ -155,23 +155,29 @@ impl Work<'_> {
         self.at = now;
         for draft in drafts {
             let entry = self.head.append(draft, now, &now_iso);
-            insert.execute((
-                entry.seq,
-                entry.at,
-                &entry.tenant,
-                &entry.connector,
-                &entry.operation,
-                &entry.source,
-                &entry.actor,
-                &entry.action_id,
-                &entry.metadata,
-                entry.prev_hash.0,
-                entry.hash.0,
-            ))?;
+            insert_entry(&mut insert, &entry)?;
             seqs.push(entry.seq);
         }
         Ok(seqs)
     }
+}
+
+/// Writes one entry by `INSERT_ENTRY`.
+pub(super) fn insert_entry(insert: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<()> {
+    insert.execute((
+        entry.seq,
+        entry.at,
+        &entry.tenant,
+        &entry.connector,
+        &entry.operation,
+        &entry.source,
+        &entry.actor,
+        &entry.action_id,
+        &entry.metadata,
+        entry.prev_hash.0,
+        entry.hash.0,
+    ))?;
+    Ok(())
 }
 
 impl Writer {

@@ -13,5 +13,5 @@ pub mod memory;
 
 pub use place::{Found, Listed, Place, PlaceError, PlaceFuture, SharedPlace};
 pub use restore::{RestoreError, Restored, Step, newest, restore};
-pub use spool::{Spool, Spooled};
+pub use spool::{Scratch, Spool, Spooled};
 pub use url::Destination;

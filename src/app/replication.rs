@@ -65,6 +65,7 @@ pub struct Replication {
     spool: Mutex<Spool>,
     course: tokio::sync::Mutex<Course>,
     owner: tokio::sync::Mutex<Owner>,
+    looked: tokio::sync::Mutex<behind::Looked>,
     /// Something waits to be sent.
     cut_made: Notify,
 }
@@ -131,6 +132,7 @@ impl Replication {
             spool: Mutex::new(spool),
             course: tokio::sync::Mutex::default(),
             owner: tokio::sync::Mutex::new(owner),
+            looked: tokio::sync::Mutex::default(),
             cut_made: Notify::new(),
         }))
     }
@@ -156,6 +158,7 @@ impl Replication {
     /// Cuts, sends and makes snapshots, side by side, without end: whoever calls it drops it. `round` is told of
     /// each round.
     pub async fn run(&self, round: impl Fn()) {
+        self.give_up_unfinished().await;
         let cutting = async {
             loop {
                 round();
@@ -187,24 +190,39 @@ impl Replication {
 
     /// Sends what is left, as far as `patience` allows, and gives the destination free. Called when nothing writes any more.
     pub async fn finish(&self, patience: Duration) {
-        if self.status().epoch.is_none() {
-            return;
-        }
         let rest = async {
-            self.cut_all().await;
-            while self.spool().waiting().next().is_some() {
-                if let Err(trouble) = self.send().await {
-                    tokio::time::sleep(self.failed(&trouble)).await;
+            loop {
+                match self.send_rest().await {
+                    // That it may not write there was told.
+                    Ok(()) | Err(Trouble::Refused(_)) => return,
+                    Err(trouble) => tokio::time::sleep(self.failed(&trouble)).await,
                 }
             }
-            self.release().await
         };
-        let told: String = match tokio::time::timeout(patience, rest).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it took too long".to_owned(),
-        };
-        tracing::warn!(component = "replication", error = %told, "the last changes are sent by the next start");
+        if tokio::time::timeout(patience, rest).await.is_err() {
+            let error = self.status().last_error.clone().unwrap_or_else(|| "it takes too long".to_owned());
+            tracing::warn!(component = "replication", error, "the last changes are sent by the next start");
+        }
+    }
+
+    /// All that there is up to now. What this start has not come to copy yet is in no segment, but in a snapshot; on
+    /// a full disk there is no room to make one.
+    async fn send_rest(&self) -> Result<(), Trouble> {
+        self.give_up_unfinished().await;
+        self.own().await?;
+        self.store.captured().await;
+        self.cut_all().await;
+        // What an earlier start left first: a snapshot may not come about in time.
+        while self.send().await? {}
+        let epoch = self.status().epoch.filter(|_| !self.is_space_short());
+        let is_missing = self.course.lock().await.generation.is_none();
+        if let Some(epoch) = epoch.filter(|_| is_missing) {
+            self.snapshot(epoch, true).await?;
+            self.store.captured().await;
+            self.cut_all().await;
+            while self.send().await? {}
+        }
+        self.release().await
     }
 
     /// Writes an entry down; that failing is no reason to stop.

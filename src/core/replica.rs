@@ -11,11 +11,23 @@ use serde::{Deserialize, Serialize};
 use super::audit::Head;
 use super::model::{Digest, Millis};
 
-/// Where in the store's history a copy stands: its last audit entry and when that was made.
+/// Where in the store's history a copy stands: its last audit entry, and when that was made, or later where something
+/// else has changed since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
     pub head: Head,
     pub at: Millis,
+}
+
+/// How much earlier than when it was noticed a change that made no audit entry is taken to have been made: an entry
+/// bears the time at which it was asked for, and one that was committed after such a change may bear an earlier one.
+pub const SLACK_MS: Millis = 1_000;
+
+impl Point {
+    /// The same entries, but something else has changed up to `now`.
+    pub fn and_more(self, now: Millis) -> Point {
+        Point { at: self.at.max(now - SLACK_MS), ..self }
+    }
 }
 
 /// The file at the destination that names who writes there.
@@ -116,14 +128,15 @@ impl Manifest {
 
     pub fn point(&self) -> Option<Point> {
         let hash = Digest::from_hex(&self.audit_hash)?;
-        Some(Point { head: Head { seq: self.audit_seq, hash }, at: self.audit_at })
+        let point = Point { head: Head { seq: self.audit_seq, hash }, at: self.audit_at };
+        Some(point.and_more(self.taken_at))
     }
 }
 
 /// The wait before the next attempt at a destination that failed `failures` times in a row: from half a second
-/// on doubling to half a minute.
+/// on doubling to ten seconds, so that the copy is on its way again soon after an outage.
 pub fn pause_ms(failures: u32) -> u64 {
-    (500_u64 << failures.saturating_sub(1).min(10)).min(30_000)
+    (500_u64 << failures.saturating_sub(1).min(10)).min(10_000)
 }
 
 #[cfg(test)]
@@ -147,8 +160,8 @@ mod tests {
     #[test]
     fn pauses_grow_and_have_an_end() {
         let pauses: Vec<u64> = (1..9).map(pause_ms).collect();
-        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        assert_eq!(pause_ms(u32::MAX), 30_000);
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
+        assert_eq!(pause_ms(u32::MAX), 10_000);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const MAX_SEGMENT: u64 = 512 << 20;
 pub enum RestoreError {
     #[error("there is no replica at this place")]
     Nothing,
-    #[error("the replica has no state as old as that: its first one ends at audit entry {seq}, made {at}")]
+    #[error("the replica has no state as old as that: its first one is of {at} and ends at audit entry {seq}")]
     TooOld { seq: i64, at: String },
     #[error("no state of the replica is whole: {0}")]
     Damaged(String),
@@ -82,6 +82,13 @@ pub async fn restore(
         match work.rebuild(&manifest, target).await {
             Ok(mut restored) => {
                 notes.append(&mut work.notes);
+                let end = restored.point.head.seq;
+                if let Target::Seq(asked) = target
+                    && end < asked
+                    && !restored.is_cut
+                {
+                    notes.push(format!("the replica ends at audit entry {end}, before the {asked} that was asked for"));
+                }
                 restored.notes = notes;
                 return Ok(restored);
             }

@@ -28,6 +28,23 @@ pub struct Spool {
     folder: PathBuf,
     waiting: VecDeque<Spooled>,
     bytes: u64,
+    scratches: u32,
+}
+
+/// Names of a snapshot's files on their way begin so; what a crash left of them is removed at the next opening.
+const SCRATCH: &str = "snapshot.";
+
+/// A snapshot's files on their way, removed with this.
+pub struct Scratch {
+    pub copy: PathBuf,
+    pub packed: PathBuf,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.copy);
+        let _ = fs::remove_file(&self.packed);
+    }
 }
 
 impl Spool {
@@ -39,7 +56,7 @@ impl Spool {
             let path = entry.path();
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
             let Some(stem) = name.strip_suffix(".seg") else {
-                if name.starts_with("snapshot.") {
+                if name.starts_with(SCRATCH) {
                     let _ = fs::remove_file(&path);
                 }
                 continue;
@@ -59,12 +76,15 @@ impl Spool {
         }
         left.sort_by(|a, b| (&a.generation, a.index).cmp(&(&b.generation, b.index)));
         let bytes = left.iter().map(|spooled| spooled.size).sum();
-        Ok(Spool { folder, waiting: left.into(), bytes })
+        Ok(Spool { folder, waiting: left.into(), bytes, scratches: 0 })
     }
 
-    /// For the snapshot on its way, as it is and compressed; removed when the spool is opened again.
-    pub fn scratch(&self) -> (PathBuf, PathBuf) {
-        (self.folder.join("snapshot.db"), self.folder.join("snapshot.zst"))
+    /// For a snapshot on its way, as it is and compressed. Each has names of its own: the work on one that was given
+    /// up may still go on beside the next.
+    pub fn scratch(&mut self) -> Scratch {
+        self.scratches += 1;
+        let name = |kind| self.folder.join(format!("{SCRATCH}{}.{kind}", self.scratches));
+        Scratch { copy: name("db"), packed: name("zst") }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -97,6 +117,15 @@ impl Spool {
         self.bytes -= spooled.size;
         let _ = fs::remove_file(self.path(&spooled));
         Some(spooled)
+    }
+
+    /// Gives up what waits of one generation.
+    pub fn drop_generation(&mut self, generation: &str) {
+        let of = |spooled: &&Spooled| spooled.generation == generation;
+        let gone: Vec<Spooled> = self.waiting.iter().filter(of).cloned().collect();
+        for spooled in gone {
+            self.sent(&spooled.generation, spooled.index);
+        }
     }
 
     /// Gives up all that waits.
@@ -155,14 +184,22 @@ mod tests {
             spool.add(Spooled { generation: "g".into(), index, size, end: point(7), since }, &bytes).unwrap();
         }
         let bytes = spool.bytes();
-        fs::write(spool.scratch().0, "half").unwrap();
+        let scratch = [spool.scratch(), spool.scratch()];
+        assert_ne!(scratch[0].packed, scratch[1].packed);
+        for file in [&scratch[0].copy, &scratch[1].packed] {
+            fs::write(file, "half").unwrap();
+        }
+        let [one, left] = scratch;
+        let left = std::mem::ManuallyDrop::new(left);
+        drop(one);
+        assert!(left.packed.exists());
         let torn = folder.path().join("spool/g@0000000003.seg");
         let content = fs::read(&torn).unwrap();
         fs::write(&torn, &content[..content.len() - 1]).unwrap();
         let mut again = Spool::open(folder.path().join("spool")).unwrap();
         assert_eq!(again.waiting().map(|s| (s.index, s.end)).collect::<Vec<_>>(), [(1, point(7)), (2, point(7))]);
         assert_eq!(again.bytes(), bytes / 3 * 2);
-        assert!(!again.scratch().0.exists());
+        assert!(!left.packed.exists());
         assert_eq!(again.sent("g", 1).map(|s| s.index), Some(1));
         again.drop_all();
         assert_eq!((again.bytes(), again.waiting().count()), (0, 0));

@@ -16,15 +16,25 @@ use crate::core::timing::iso;
 
 /// What is on its way for less than this is no drift.
 const GRACE: Duration = Duration::from_secs(30);
-/// Entries that are looked through for the schedules they are about.
+/// Entries that are read at a time, and how many times at most; what lies behind those is not looked for.
 const PAGE: u32 = 1000;
+const PAGES: u32 = 200;
 
 /// A schedule whose last audit entry the replica lacks.
+#[derive(Clone)]
 pub(in crate::app) struct Behind {
     id: ScheduleId,
     seq: i64,
-    /// When the first of the entries that it lacks was made.
+    /// When the first of the entries that it lacks was made; since then it has always lacked one.
     since: Millis,
+}
+
+/// What was found when it was looked last, and up to which entry: only newer ones are read then.
+#[derive(Default)]
+pub(super) struct Looked {
+    known: i64,
+    head: i64,
+    found: BTreeMap<ScheduleId, Behind>,
 }
 
 impl App {
@@ -34,20 +44,41 @@ impl App {
             return Ok(Vec::new());
         };
         let known = replication.view().await.last_seq.unwrap_or(0);
-        let page = self.store.audit_page(AuditQuery { limit: PAGE, ..AuditQuery::default() }).await?;
-        let mut behind: BTreeMap<ScheduleId, Behind> = BTreeMap::new();
-        for entry in page.into_iter().take_while(|entry| entry.seq > known) {
-            let named = entry.connector.parse::<Connector>().ok().zip(entry.tenant.parse().ok());
-            let Some((connector, tenant)) = named else { continue };
-            let id = ScheduleId::new(connector, tenant);
-            let found = behind.entry(id.clone()).or_insert(Behind { id, seq: entry.seq, since: entry.at });
-            found.since = found.since.min(entry.at);
+        let mut looked = replication.looked.lock().await;
+        if known < looked.known {
+            *looked = Looked::default();
         }
+        looked.known = known;
+        looked.found.retain(|_, behind| behind.seq > known);
+        self.look_for_behind(&mut looked).await?;
         let fleet = self.fleet();
-        Ok(behind
-            .into_values()
-            .filter(|found| fleet.get(found.id.connector, found.id.tenant.as_str()).is_some())
-            .collect())
+        let is_there = |id: &ScheduleId| fleet.get(id.connector, id.tenant.as_str()).is_some();
+        Ok(looked.found.values().filter(|behind| is_there(&behind.id)).cloned().collect())
+    }
+
+    /// Reads the entries that were made since, newest first.
+    async fn look_for_behind(&self, looked: &mut Looked) -> Result<(), AppError> {
+        let until = looked.known.max(looked.head);
+        let (mut before, mut newest) = (None, looked.head);
+        for _ in 0..PAGES {
+            let page = self.store.audit_page(AuditQuery { before, limit: PAGE, ..AuditQuery::default() }).await?;
+            let (first, last) = (page.first().map_or(0, |entry| entry.seq), page.last().map_or(0, |entry| entry.seq));
+            newest = newest.max(first);
+            for entry in page.into_iter().take_while(|entry| entry.seq > until) {
+                let named = entry.connector.parse::<Connector>().ok().zip(entry.tenant.parse().ok());
+                let Some((connector, tenant)) = named else { continue };
+                let id = ScheduleId::new(connector, tenant);
+                let behind = looked.found.entry(id.clone()).or_insert(Behind { id, seq: entry.seq, since: entry.at });
+                behind.seq = behind.seq.max(entry.seq);
+                behind.since = behind.since.min(entry.at);
+            }
+            if last <= until + 1 {
+                break;
+            }
+            before = Some(last);
+        }
+        looked.head = newest;
+        Ok(())
     }
 
     /// Takes schedules that are synced but for the replica out of the synced ones.

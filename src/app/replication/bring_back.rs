@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::adapters::replica::{Place, RestoreError, Restored, Step, restore};
 use crate::adapters::store::{Depth, Soundness};
-use crate::adapters::store::{SharedStore, SqliteStore};
+use crate::adapters::store::{SharedStore, SqliteStore, network_path};
 use crate::core::audit::Verifier;
 use crate::core::desired::DefaultsFile;
 use crate::core::model::{Digest, Millis, ScheduleId};
@@ -46,10 +46,18 @@ pub struct BroughtBack {
 #[error("there is a store at {0}; nothing was changed. With --force it is set aside and replaced")]
 pub struct Occupied(String);
 
+/// The place is no disk of this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} lies on {kind}, where SQLite loses data; restore onto a disk of this machine")]
+pub struct Elsewhere {
+    path: String,
+    kind: String,
+}
+
 /// Whether an error says that the answer is no, rather than that it could not be found out.
 pub fn is_refusal(error: &anyhow::Error) -> bool {
     let is_of_replica = |error: &RestoreError| !matches!(error, RestoreError::Place(_) | RestoreError::File { .. });
-    error.is::<Occupied>() || error.downcast_ref::<RestoreError>().is_some_and(is_of_replica)
+    error.is::<Occupied>() || error.is::<Elsewhere>() || error.downcast_ref::<RestoreError>().is_some_and(is_of_replica)
 }
 
 /// A checked copy in a folder of its own.
@@ -84,11 +92,13 @@ pub async fn rebuild(
         store.close();
         bail!("the database that was rebuilt is damaged: {what}");
     }
-    let entries = check_chain(&store, &restored).await;
-    if entries.is_err() {
+    let checked = check_chain(&store, &restored).await;
+    if checked.is_err() {
         store.close();
     }
-    let mut copy = Copy { restored, entries: entries?, schedules: Vec::new(), store };
+    let (entries, last_at) = checked?;
+    let mut copy = Copy { restored, entries, schedules: Vec::new(), store };
+    copy.restored.point.at = last_at.unwrap_or(copy.restored.point.at);
     let mut rows = copy.store.fleet();
     while let Some(batch) = rows.recv().await {
         for row in batch? {
@@ -99,20 +109,23 @@ pub async fn rebuild(
     Ok(copy)
 }
 
-/// Walks the audit log; its end has to be the one that the replica names.
-async fn check_chain(store: &SharedStore, restored: &Restored) -> anyhow::Result<u64> {
+/// Walks the audit log; its end has to be the one that the replica names. Tells how many entries there are, and when the
+/// last was made.
+async fn check_chain(store: &SharedStore, restored: &Restored) -> anyhow::Result<(u64, Option<Millis>)> {
     let mut log = store.audit_log();
     let mut verifier = Verifier::default();
+    let mut last = None;
     while let Some(batch) = log.recv().await {
         for entry in &batch? {
             verifier.push(entry);
+            last = Some(entry.at);
         }
     }
     let verdict = verifier.finish(Some(restored.point.head));
     if !verdict.valid {
         bail!("the audit log that was rebuilt is not whole: {}", verdict.message);
     }
-    Ok(verdict.total_entries)
+    Ok((verdict.total_entries, last))
 }
 
 /// Brings a store back into its place.
@@ -123,6 +136,9 @@ pub async fn bring_back(asked: &BringBack<'_>, progress: &(dyn Fn(Step) + Sync))
     let began = Instant::now();
     let database = asked.database;
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Some(kind) = network_path(database) {
+        return Err(Elsewhere { path: database.display().to_string(), kind }.into());
+    }
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let _hold = SqliteStore::hold(database)?;
     let is_there = files_of(database).iter().any(|file| fs::symlink_metadata(file).is_ok());

@@ -5,8 +5,10 @@ use std::time::Instant;
 use super::{Replication, Trouble};
 use crate::adapters::replica::Spooled;
 use crate::adapters::store::Taken;
-use crate::core::model::Digest;
-use crate::core::replica::segment::Segment;
+use crate::core::audit::Head;
+use crate::core::model::{Digest, Millis};
+use crate::core::replica::Point;
+use crate::core::replica::segment::{Section, Segment};
 
 /// The generation at hand.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(super) struct Generation {
     pub next: u64,
     /// The digest of the segment before `next`.
     pub previous: Digest,
+    /// Where the store stands at its end.
+    pub end: Point,
     /// Bytes of segments since its last snapshot.
     pub since_snapshot: u64,
     /// When that was begun.
@@ -56,6 +60,7 @@ impl Replication {
         let Some(generation) = course.generation.as_mut().filter(|_| !taken.sections.is_empty()) else {
             return Ok(follows);
         };
+        let taken = Taken { sections: dated(taken.sections, generation.end.head, self.now()), ..taken };
         if let Err(error) = self.add(generation, taken).await {
             let reason = format!("a segment could not be kept: {error}");
             self.end(course, &reason).await;
@@ -86,7 +91,7 @@ impl Replication {
         let spooled =
             Spooled { generation: generation.name.clone(), index: generation.next, size, end, since: taken.since };
         self.spool().add(spooled, &bytes)?;
-        (generation.next, generation.previous) = (generation.next + 1, digest);
+        (generation.next, generation.previous, generation.end) = (generation.next + 1, digest, end);
         generation.since_snapshot += size;
         Ok(())
     }
@@ -98,4 +103,16 @@ impl Replication {
             self.gap(&generation.name, reason).await;
         }
     }
+}
+
+/// Sections that moved no audit entry are of now, and not of when the last entry was made: going back to a moment before
+/// them leaves them out.
+fn dated(mut sections: Vec<Section>, mut head: Head, now: Millis) -> Vec<Section> {
+    for section in &mut sections {
+        if section.point.head == head {
+            section.point = section.point.and_more(now);
+        }
+        head = section.point.head;
+    }
+    sections
 }

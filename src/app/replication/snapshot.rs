@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -13,7 +12,7 @@ use sha2::Digest as _;
 use super::course::Generation;
 use super::view::LastSnapshot;
 use super::{Replication, TEND, Trouble};
-use crate::adapters::replica::PlaceError;
+use crate::adapters::replica::{PlaceError, Scratch};
 use crate::adapters::store::{Frozen, Pace};
 use crate::core::audit::operation;
 use crate::core::model::{Digest, Millis};
@@ -42,7 +41,7 @@ struct Begun {
 
 /// The snapshot as a compressed file.
 struct Packed {
-    path: PathBuf,
+    scratch: Scratch,
     size: u64,
     sha256: String,
     stored_size: u64,
@@ -65,11 +64,7 @@ impl Replication {
             Some(generation) if generation.is_outgrown() => false,
             Some(_) => return TEND,
         };
-        let made = match self.begin(epoch, is_new).await {
-            Ok(begun) => self.complete(begun).await,
-            Err(trouble) => Err(trouble),
-        };
-        match made {
+        match self.snapshot(epoch, is_new).await {
             Ok(()) => {
                 if let Err(trouble) = self.forget().await {
                     tracing::warn!(component = "replication", error = %trouble, "could not remove what is no longer kept");
@@ -91,6 +86,23 @@ impl Replication {
         }
     }
 
+    /// Makes a snapshot, with `is_new` of a new generation.
+    pub(super) async fn snapshot(&self, epoch: u64, is_new: bool) -> Result<(), Trouble> {
+        let begun = self.begin(epoch, is_new).await?;
+        self.complete(begun).await
+    }
+
+    /// A snapshot that ended with the loop that made it leaves a generation that nobody would complete any more.
+    pub(super) async fn give_up_unfinished(&self) {
+        let mut course = self.course.lock().await;
+        let unfinished = course.generation.take_if(|generation| generation.snapshot_bytes.is_none());
+        if let Some(generation) = unfinished {
+            self.capture.rest();
+            self.spool().drop_generation(&generation.name);
+            self.status().behind_since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// Begins a reading to copy from, and with `is_new` a generation: what is captured from here on follows it.
     async fn begin(&self, epoch: u64, is_new: bool) -> Result<Begun, Trouble> {
         let mut course = self.course.lock().await;
@@ -106,8 +118,15 @@ impl Replication {
             let name = generation_name(epoch, course.count, tag.get(24..).unwrap_or_default());
             let (next, previous) = (1, Digest([0; 32]));
             self.status().generation = Some(name.clone());
-            course.generation =
-                Some(Generation { name, next, previous, since_snapshot: 0, snapshot_at: began, snapshot_bytes: None });
+            course.generation = Some(Generation {
+                name,
+                next,
+                previous,
+                end: point,
+                since_snapshot: 0,
+                snapshot_at: began,
+                snapshot_bytes: None,
+            });
         }
         let generation = course.generation.as_mut().ok_or_else(|| Trouble::Other("a gap came between".to_owned()))?;
         (generation.since_snapshot, generation.snapshot_at) = (0, began);
@@ -119,8 +138,8 @@ impl Replication {
     async fn complete(&self, begun: Begun) -> Result<(), Trouble> {
         let Begun { frozen, point, generation, first_segment, previous, began } = begun;
         let (schema_version, page_bytes, taken_at) = (frozen.schema_version, frozen.page_bytes, frozen.at);
-        let (copy, target) = self.spool().scratch();
-        let packing = tokio::task::spawn_blocking(move || pack(frozen, &copy, target));
+        let scratch = self.spool().scratch();
+        let packing = tokio::task::spawn_blocking(move || pack(frozen, scratch));
         let packed = packing.await.unwrap_or_else(|error| Err(Trouble::Other(error.to_string())))?;
         let manifest = Manifest {
             format: FORMAT,
@@ -140,9 +159,7 @@ impl Replication {
             schema_version,
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let sent = self.send_snapshot(&packed, &manifest).await;
-        let _ = std::fs::remove_file(&packed.path);
-        sent?;
+        self.send_snapshot(&packed, &manifest).await?;
         self.completed(&manifest, began).await;
         Ok(())
     }
@@ -207,7 +224,7 @@ impl Replication {
         self.own().await?;
         let (generation, index) = (&manifest.generation, manifest.first_segment);
         let snapshot = snapshot_name(generation, index);
-        self.place.put_file(&snapshot, &packed.path).await?;
+        self.place.put_file(&snapshot, &packed.scratch.packed).await?;
         self.shows(&snapshot, packed.stored_size).await?;
         let (name, bytes) = (manifest_name(generation, index), manifest.encode());
         let size = bytes.len() as u64;
@@ -261,19 +278,18 @@ impl Generation {
 }
 
 /// Copies the reading to a file and compresses it; the reading is let go in between.
-fn pack(frozen: Frozen, copy: &Path, target: PathBuf) -> Result<Packed, Trouble> {
-    let _ = std::fs::remove_file(copy);
-    frozen.copy_to(copy, Pace::GENTLE, &mut |_| true)?;
+fn pack(frozen: Frozen, scratch: Scratch) -> Result<Packed, Trouble> {
+    frozen.copy_to(&scratch.copy, Pace::GENTLE, &mut |_| true)?;
     drop(frozen);
-    let packed = compress(copy, target);
-    let _ = std::fs::remove_file(copy);
-    Ok(packed?)
+    let packed = compress(scratch)?;
+    let _ = std::fs::remove_file(&packed.scratch.copy);
+    Ok(packed)
 }
 
-fn compress(copy: &Path, target: PathBuf) -> io::Result<Packed> {
-    let mut source = File::open(copy)?;
+fn compress(scratch: Scratch) -> io::Result<Packed> {
+    let mut source = File::open(&scratch.copy)?;
     let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
-    let stored = Hashing { inner: File::create(&target)?, hasher: sha2::Sha256::new(), size: 0 };
+    let stored = Hashing { inner: File::create(&scratch.packed)?, hasher: sha2::Sha256::new(), size: 0 };
     let mut encoder = zstd::stream::write::Encoder::new(stored, LEVEL)?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -288,13 +304,7 @@ fn compress(copy: &Path, target: PathBuf) -> io::Result<Packed> {
     }
     let stored = encoder.finish()?;
     let sha256 = hex::encode(hasher.finalize());
-    Ok(Packed {
-        path: target,
-        size,
-        sha256,
-        stored_size: stored.size,
-        stored_sha256: hex::encode(stored.hasher.finalize()),
-    })
+    Ok(Packed { scratch, size, sha256, stored_size: stored.size, stored_sha256: hex::encode(stored.hasher.finalize()) })
 }
 
 /// Writes and hashes.

@@ -1,6 +1,8 @@
 //! Replication over a destination in memory that fails, lies and forgets: each ends with a whole replica, or says
 //! truthfully that it is none.
 
+mod ending;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -321,20 +323,4 @@ async fn an_emptied_destination_is_filled_anew() {
     site.write(1).await;
     site.rounds(2).await;
     site.whole().await;
-}
-
-#[tokio::test]
-async fn an_orderly_end_sends_the_rest_and_gives_the_place_free() {
-    let site = Site::new();
-    site.write(1).await;
-    site.whole().await;
-    site.write(5).await;
-    site.replication.finish(Duration::from_secs(10)).await;
-    let head = site.head().await;
-    assert_eq!(site.restored(Target::Newest).await.unwrap().point.head.seq, head);
-    // Another data directory with the same store need not wait.
-    let copy = tempfile::tempdir().unwrap();
-    site.store.close();
-    std::fs::copy(site.home.path().join("store.db"), copy.path().join("store.db")).unwrap();
-    Site::at(copy, site.place.clone()).whole().await;
 }

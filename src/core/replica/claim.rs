@@ -59,7 +59,7 @@ pub fn decide(found: Option<&Writer>, age: Option<Millis>, asker: &Asker<'_>) ->
         ));
     }
     let epoch = found.epoch.saturating_add(1);
-    if found.released || asker.before == Some(found.instance.as_str()) {
+    if asker.before == Some(found.instance.as_str()) || (found.released && asker.may_take_over) {
         return Decision::Claim { epoch, took_over: None };
     }
     let who = if found.host.is_empty() { String::new() } else { format!(" on {}", found.host) };
@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(decide(Some(&writer()), Some(0), &again), claim(5, None));
         // Who was displaced does not push back in by itself.
         let displaced = Asker { may_take_over: false, ..asker.clone() };
-        assert!(matches!(decide(Some(&writer()), Some(STALE_MS * 9), &displaced), Decision::Refused(_)));
+        for found in [writer(), Writer { released: true, ..writer() }] {
+            // Also not while the other one restarts.
+            assert!(matches!(decide(Some(&found), Some(STALE_MS * 9), &displaced), Decision::Refused(_)));
+        }
         // Another store's copy is never touched, however old it is.
         let other = Asker { store: "s2", ..asker };
         for found in [writer(), Writer { released: true, ..writer() }] {

@@ -175,6 +175,12 @@ impl SqliteStore {
         self.writer.capture(&self.path)
     }
 
+    /// Waits until all that was answered is captured: the writer does that when its answers are out.
+    pub async fn captured(&self) {
+        // It changes nothing; refused on a full disk, where it comes after what was answered all the same.
+        let _ = self.writer.submit(Lane::Completion, "wait for what was captured", |_| Ok(())).await;
+    }
+
     /// A reading for the replica's snapshot: all that is captured from now on comes after it, and nothing else.
     pub fn begin_snapshot(&self, now: Millis) -> StoreFuture<'_, (Frozen, Point)> {
         let (path, capture) = (self.path.clone(), self.capture());

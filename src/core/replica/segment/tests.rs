@@ -40,6 +40,20 @@ fn histories() -> impl Strategy<Value = Vec<Section>> {
     })
 }
 
+#[test]
+fn no_flipped_bit_and_no_cut_goes_unnoticed() {
+    let history = vec![section(1, 2, &[(1, 7), (2, 9)]), section(2, 3, &[(3, 1)])];
+    let (bytes, _) = segment(3, Digest::of(b"before"), history).encode().unwrap();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << bit;
+            assert!(Segment::decode(&flipped).is_err(), "byte {at}, bit {bit}");
+        }
+        assert!(Segment::decode(&bytes[..at]).is_err(), "cut at {at}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_cut_replays_to_the_same_state(history in histories(), cuts in prop::collection::vec(1usize..6, 30)) {

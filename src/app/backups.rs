@@ -229,10 +229,11 @@ pub fn backup_offline(
     now: Millis,
     tell: bundle::Tell<'_>,
 ) -> HealResult<Backup> {
+    let (_hold, _) = Hold::take(database, None)?;
+    super::heal::place::settle(database)?;
     if !database.exists() {
         return Err(HealError::Refused(format!("there is no store at {}", database.display())));
     }
-    let (_hold, _) = Hold::take(database, None)?;
     let frozen = Frozen::of_file(database, now)?;
     Ok(bundle::make(folder, frozen, desired, Pace::FULL, tell)?)
 }

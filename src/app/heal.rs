@@ -3,6 +3,7 @@
 
 mod given;
 mod journal;
+pub(super) mod place;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-pub use given::{DesiredWritten, RestoreAsked, RestoreDone, restore_file};
+pub use given::{RestoreAsked, RestoreDone, restore_file};
+pub use place::DesiredWritten;
 
 use super::apply::{command_center, draft, new_action_id};
 use super::blocking::blocking;
@@ -27,6 +29,7 @@ use crate::core::model::{Caller, Millis};
 use crate::core::timing::iso;
 use crate::settings::Settings;
 use journal::Journal;
+use place::{clear, finish, free_name, set_aside};
 
 /// Another place from which a store can be restored.
 pub trait Replica: Send + Sync {
@@ -172,8 +175,10 @@ impl Healer<'_> {
     fn make_ready(&self, had_been: bool) -> HealResult<()> {
         let database = self.database();
         if let Some(journal) = Journal::read(database) {
+            tracing::warn!(component = "store", "finishing a restoring that was cut off ({})", journal.reason);
             return self.go_on(&journal);
         }
+        place::settle(database)?;
         if let Some(reason) = self.what_is_wrong(had_been)? {
             return self.heal(&reason);
         }
@@ -256,7 +261,7 @@ impl Healer<'_> {
         let now = self.clock.now();
         tracing::error!(component = "store", "the database {} is damaged: {reason}", database.display());
         let aside = free_name(database, "corrupt", now);
-        let journal = Journal { aside, reason: reason.to_owned(), at_ms: now, is_prepared: false };
+        let journal = Journal { aside, reason: reason.to_owned(), at_ms: now, is_prepared: false, desired: None };
         journal.write(database)?;
         self.go_on(&journal)
     }
@@ -265,9 +270,6 @@ impl Healer<'_> {
     fn go_on(&self, journal: &Journal) -> HealResult<()> {
         let database = self.database();
         let new = beside(database, ".restoring");
-        if journal.is_prepared && new.exists() {
-            return place(database, &new, journal);
-        }
         if !journal.is_prepared {
             set_aside(database, &journal.aside)?;
             let damaged = journal.aside.is_file().then_some(journal.aside.as_path());
@@ -276,10 +278,9 @@ impl Healer<'_> {
             self.prepare(&ready, damaged, known, journal)?;
             let journal = Journal { is_prepared: true, ..journal.clone() };
             journal.write(database)?;
-            return place(database, &new, &journal);
+            return finish(database, &journal).map(|_| ());
         }
-        // Placed already; only the journal was left.
-        Journal::remove(database)
+        finish(database, journal).map(|_| ())
     }
 
     /// The entry that was last signed: the checkpoints lie outside the database, and are of the store that was
@@ -403,48 +404,5 @@ impl Told<'_> {
         });
         let entry = draft(None, operation::STORE_RESTORED, caller, &new_action_id(), detail);
         (serde_json::to_string(&view).unwrap_or_default(), entry)
-    }
-}
-
-/// Moves a database with all that belongs to it out of the way; what was moved before a crash stays moved. The
-/// database goes first: without it, its log is not taken for an older state.
-fn set_aside(database: &Path, aside: &Path) -> HealResult<()> {
-    for (file, target) in files_of(database).iter().zip(files_of(aside)) {
-        let is_there = std::fs::symlink_metadata(file).is_ok();
-        if is_there && std::fs::symlink_metadata(&target).is_err() {
-            std::fs::rename(file, &target).map_err(io("set aside", file))?;
-        }
-    }
-    sync_beside(database)
-}
-
-/// Puts the prepared database in its place.
-fn place(database: &Path, new: &Path, journal: &Journal) -> HealResult<()> {
-    set_aside(database, &journal.aside)?;
-    std::fs::rename(new, database).map_err(io("put in place", database))?;
-    sync_beside(database)?;
-    clear(&marker_path(database));
-    Journal::remove(database)
-}
-
-fn sync_beside(database: &Path) -> HealResult<()> {
-    let folder = database.parent().unwrap_or(Path::new("."));
-    snapshots::sync_folder(folder).map_err(io("bring to disk", folder))
-}
-
-/// A name beside the database that nothing has yet.
-fn free_name(database: &Path, what: &str, now: Millis) -> PathBuf {
-    let time: String = iso(now).chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let name = |n: u32| {
-        let number = if n == 0 { String::new() } else { format!("-{n}") };
-        beside(database, &format!(".{what}-{time}{number}"))
-    };
-    (0..1000).map(name).find(|path| std::fs::symlink_metadata(path).is_err()).unwrap_or_else(|| name(1000))
-}
-
-/// Removes a file of ours with what SQLite may have put beside it.
-fn clear(path: &Path) {
-    for file in files_of(path).into_iter().chain([beside(path, "-journal")]) {
-        let _ = std::fs::remove_file(file);
     }
 }

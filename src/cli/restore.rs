@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{CliError, Exit, Global};
+use crate::core::model::{Caller, Source};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -47,7 +48,7 @@ pub(super) struct RestoreArgs {
     /// Set a store that is there aside, and replace it.
     #[arg(long)]
     force: bool,
-    /// Also write the schedules and defaults that the store holds into the desired directory, which must be missing or empty.
+    /// Also write the schedules and defaults that the store holds into the desired directory, which must be missing or have no files.
     #[arg(long)]
     write_desired: bool,
     #[command(flatten)]
@@ -59,4 +60,11 @@ pub(super) async fn restore(args: RestoreArgs, global: &Global) -> Result<Exit, 
         return file::file(path, &args, global).await;
     }
     if args.drill { drill::drill(&args, global).await } else { replica::replica(&args, global).await }
+}
+
+/// Who restores, as the audit names them.
+fn caller() -> Caller {
+    let named = std::env::var("USER").or_else(|_| std::env::var("USERNAME")).unwrap_or_default();
+    let named = named.trim();
+    Caller { source: Source::Cli, actor: if named.is_empty() { "unknown".to_owned() } else { named.to_owned() } }
 }

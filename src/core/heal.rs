@@ -73,7 +73,7 @@ pub fn told(lost: Option<Lost>) -> String {
             format!("audit entries from {first} on are lost, up to {last} at least")
         }
         Some(Lost { first, last: Last::Unknown }) => {
-            format!("audit entries from {first} on are lost, if there were any; the damaged file does not tell")
+            format!("audit entries from {first} on are lost, if there were any; nothing here tells")
         }
     }
 }

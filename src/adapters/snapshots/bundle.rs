@@ -113,7 +113,8 @@ fn fill(hidden: &Path, plain: &Path, frozen: Frozen, desired: &Path, pace: Pace,
         return Err(bad(plain, "the copy does not end where the database did"));
     }
     let file = File::create_new(hidden).map_err(io("make", hidden))?;
-    let mut bundle = Bundle { zip: ZipWriter::new(BufWriter::new(file)), path: hidden, manifest: &mut manifest, pace };
+    let zip = ZipWriter::new(BufWriter::new(file));
+    let mut bundle = Bundle { zip, path: hidden, made: zip_time(at), manifest: &mut manifest, pace };
     let state = plain.with_extension("state");
     let stated =
         write_state(&state, &frozen, pace).and_then(|_| bundle.add_file(STATE, &state, "writing the state", tell));
@@ -137,6 +138,8 @@ fn fill(hidden: &Path, plain: &Path, frozen: Frozen, desired: &Path, pace: Pace,
 struct Bundle<'a> {
     zip: ZipWriter<BufWriter<File>>,
     path: &'a Path,
+    /// When, as every entry says.
+    made: zip::DateTime,
     manifest: &'a mut Manifest,
     pace: Pace,
 }
@@ -145,7 +148,7 @@ impl Bundle<'_> {
     fn start(&mut self, name: &str) -> CopyResult<()> {
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).large_file(true);
         // Level 1: three quarters of the best at a third of its time.
-        let options = options.compression_level(Some(1));
+        let options = options.compression_level(Some(1)).last_modified_time(self.made);
         self.zip.start_file(name, options).map_err(|error| zip_error("write", self.path, error))
     }
 
@@ -208,6 +211,17 @@ impl Bundle<'_> {
     }
 }
 
+/// A moment as zips have it: in UTC, as the name says it, and between 1980 and 2107.
+fn zip_time(at: Millis) -> zip::DateTime {
+    use chrono::{Datelike as _, Timelike as _};
+    let time = chrono::DateTime::from_timestamp_millis(at).unwrap_or_default();
+    let small = |number: u32| u8::try_from(number).unwrap_or(0);
+    let year = u16::try_from(time.year()).unwrap_or(0);
+    let (month, day) = (small(time.month()), small(time.day()));
+    let (hour, minute, second) = (small(time.hour()), small(time.minute()), small(time.second()));
+    zip::DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap_or_default()
+}
+
 fn zip_error(operation: &'static str, path: &Path, error: zip::result::ZipError) -> CopyError {
     match error {
         zip::result::ZipError::Io(error) => io(operation, path)(error),
@@ -217,7 +231,7 @@ fn zip_error(operation: &'static str, path: &Path, error: zip::result::ZipError)
 
 /// The regular files below a folder, by their paths with forward slashes: no hidden ones, none that a link brings
 /// in from elsewhere.
-fn files_below(root: &Path) -> Vec<(String, PathBuf)> {
+pub fn files_below(root: &Path) -> Vec<(String, PathBuf)> {
     let Ok(real) = root.canonicalize() else { return Vec::new() };
     let mut found = Vec::new();
     let mut open = vec![(String::new(), root.to_owned(), 0)];

@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::place::DesiredWork;
 use super::{HealResult, beside, io};
 use crate::adapters::snapshots::{sync_folder, write_synced};
 use crate::core::model::Millis;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Journal {
-    /// Where the damaged database goes.
+    /// Where the database that was there goes.
     pub aside: PathBuf,
     pub reason: String,
     pub at_ms: Millis,
     /// The new database is whole and waits to be put in place.
     pub is_prepared: bool,
+    /// Desired files that are to be written with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<DesiredWork>,
 }
 
 fn path(database: &Path) -> PathBuf {

@@ -1,31 +1,36 @@
 //! A store brought back from a replica: rebuilt beside its place, checked as a whole, and only then put there.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 
 use crate::adapters::replica::{Place, RestoreError, Restored, Step, restore};
-use crate::adapters::store::{Depth, Soundness};
-use crate::adapters::store::{SharedStore, SqliteStore, network_path};
+use crate::adapters::snapshots::write_synced;
+use crate::adapters::store::rescue::Hold;
+use crate::adapters::store::{Depth, SharedStore, Soundness, SqliteStore};
+use crate::app::heal::place::{self, Incoming};
+use crate::app::heal::{DesiredWritten, HealError};
 use crate::core::audit::Verifier;
 use crate::core::desired::DefaultsFile;
-use crate::core::model::{Digest, Millis, ScheduleId};
+use crate::core::model::{Caller, Digest, Millis, ScheduleId};
 use crate::core::replica::choose::Target;
 
 /// What is to be brought back, and where to.
 pub struct BringBack<'a> {
     pub place: &'a dyn Place,
+    /// As the audit names it.
+    pub name: &'a str,
     pub target: Target,
     /// The database's file.
     pub database: &'a Path,
     /// A store that is there is set aside.
     pub force: bool,
-    /// A missing or empty desired directory is filled.
+    /// A desired directory that is missing or has no files is filled.
     pub desired: Option<&'a Path>,
+    pub caller: Caller,
     pub now: Millis,
 }
 
@@ -41,23 +46,11 @@ pub struct BroughtBack {
     pub took: Duration,
 }
 
-/// Something is in the place already.
-#[derive(Debug, thiserror::Error)]
-#[error("there is a store at {0}; nothing was changed. With --force it is set aside and replaced")]
-pub struct Occupied(String);
-
-/// The place is no disk of this machine.
-#[derive(Debug, thiserror::Error)]
-#[error("{path} lies on {kind}, where SQLite loses data; restore onto a disk of this machine")]
-pub struct Elsewhere {
-    path: String,
-    kind: String,
-}
-
 /// Whether an error says that the answer is no, rather than that it could not be found out.
 pub fn is_refusal(error: &anyhow::Error) -> bool {
     let is_of_replica = |error: &RestoreError| !matches!(error, RestoreError::Place(_) | RestoreError::File { .. });
-    error.is::<Occupied>() || error.is::<Elsewhere>() || error.downcast_ref::<RestoreError>().is_some_and(is_of_replica)
+    let is_no = |error: &HealError| matches!(error, HealError::Refused(_)) || error.is_locked();
+    error.downcast_ref().is_some_and(is_no) || error.downcast_ref::<RestoreError>().is_some_and(is_of_replica)
 }
 
 /// A checked copy in a folder of its own.
@@ -135,76 +128,52 @@ async fn check_chain(store: &SharedStore, restored: &Restored) -> anyhow::Result
 pub async fn bring_back(asked: &BringBack<'_>, progress: &(dyn Fn(Step) + Sync)) -> anyhow::Result<BroughtBack> {
     let began = Instant::now();
     let database = asked.database;
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Some(kind) = network_path(database) {
-        return Err(Elsewhere { path: database.display().to_string(), kind }.into());
+    place::refuse_network(database)?;
+    let held = database.to_owned();
+    let (_hold, _) = tokio::task::spawn_blocking(move || Hold::take(&held, None)).await?.map_err(HealError::from)?;
+    place::settle(database)?;
+    place::refuse_occupied(database, asked.force)?;
+    if let Some(root) = asked.desired.filter(|root| !place::has_no_files(root)) {
+        let reason =
+            "has files; nothing was changed. --write-desired only fills a directory that is missing or has none";
+        return Err(HealError::Refused(format!("{} {reason}", root.display())).into());
     }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let _hold = SqliteStore::hold(database)?;
-    let is_there = files_of(database).iter().any(|file| fs::symlink_metadata(file).is_ok());
-    if is_there && !asked.force {
-        return Err(Occupied(database.display().to_string()).into());
-    }
-    let staging = tempfile::Builder::new().prefix(".restoring-").tempdir_in(folder)?;
+    let staging = place::staging(database)?;
     let file = staging.path().join("store.db");
     let copy = rebuild(asked.place, asked.target, &file, progress).await?;
+    let staged = staging.path().join("desired");
     let desired = match asked.desired {
-        Some(root) => Some(write_desired(&copy, root).await?),
+        Some(root) => {
+            stage_desired(&copy, &staged).await?;
+            Some(place::desired_work(&staged, root, asked.now)?)
+        }
         None => None,
     };
-    let store = copy.store.clone();
-    // Closing moves all of it into the one file.
-    tokio::task::spawn_blocking(move || store.close()).await?;
-    let set_aside = if is_there { Some(aside(database, asked.now)?) } else { None };
-    fs::rename(&file, database).with_context(|| format!("cannot write {}", database.display()))?;
-    sync(folder).with_context(|| format!("cannot bring {} to disk", folder.display()))?;
+    let (store, caller, name) = (copy.store.clone(), asked.caller.clone(), asked.name.to_owned());
+    let (to, at, now) = (database.to_owned(), copy.restored.point.at, asked.now);
+    let put = tokio::task::spawn_blocking(move || {
+        // Closing moves all of it into the one file.
+        store.close();
+        let incoming = Incoming { file: &file, name: &name, at, desired, caller: &caller, now };
+        place::put(&to, incoming, staging)
+    });
+    let put = put.await??;
     Ok(BroughtBack {
         schedules: copy.schedules.len() as u64,
         entries: copy.entries,
         restored: copy.restored,
-        set_aside,
-        desired,
+        set_aside: put.set_aside,
+        desired: match put.desired {
+            DesiredWritten::Written { files, .. } => Some(files),
+            _ => None,
+        },
         took: began.elapsed(),
     })
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
-fn files_of(database: &Path) -> [PathBuf; 3] {
-    ["", "-wal", "-shm"].map(|suffix| with_suffix(database, suffix))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Renames what is there, never deleting it.
-fn aside(database: &Path, now: Millis) -> anyhow::Result<PathBuf> {
-    let stamp = crate::core::timing::iso(now).replace([':', '.'], "-");
-    let to = with_suffix(database, &format!(".before-restore-{stamp}"));
-    if fs::symlink_metadata(&to).is_ok() {
-        bail!("{} is in the way", to.display());
-    }
-    for (from, to) in files_of(database).iter().zip(files_of(&to)) {
-        match fs::rename(from, &to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(anyhow!("cannot set {} aside: {error}", from.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(to)
-}
-
-/// Writes the files that the store remembers into a directory that has none.
-async fn write_desired(copy: &Copy, root: &Path) -> anyhow::Result<usize> {
-    if fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty; --write-desired only fills a missing or empty directory", root.display());
-    }
+/// Writes the files that the store remembers into a folder, from where they are put in place.
+async fn stage_desired(copy: &Copy, staged: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(staged).with_context(|| format!("cannot make {}", staged.display()))?;
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for (id, digest) in &copy.schedules {
         let Some(row) = copy.store.schedule(id.clone()).await? else { continue };
@@ -218,12 +187,11 @@ async fn write_desired(copy: &Copy, root: &Path) -> anyhow::Result<usize> {
         }
     }
     for (name, content) in &files {
-        let path = root.join(name);
-        let parent = path.parent().unwrap_or(root);
+        let path = staged.join(name);
+        let parent = path.parent().unwrap_or(staged);
         fs::create_dir_all(parent)
-            .and_then(|()| fs::write(&path, content))
-            .and_then(|()| fs::File::open(&path)?.sync_all())
+            .and_then(|()| write_synced(&path, content))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(files.len())
+    Ok(())
 }

@@ -5,12 +5,11 @@ use std::path::Path;
 use serde_json::json;
 
 use super::super::{CliError, Exit, Global, out, store_path};
-use super::RestoreArgs;
+use super::{RestoreArgs, caller};
 use crate::adapters::clock::Clock;
 use crate::adapters::snapshots::CopyError;
 use crate::adapters::snapshots::bundle::Stage;
 use crate::app::heal::{DesiredWritten, HealError, RestoreAsked, RestoreDone, restore_file};
-use crate::core::model::{Caller, Source};
 
 pub(super) async fn file(file: &Path, args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
     let named = args.data_dir.as_ref().map(|folder| folder.join("command_center.db"));
@@ -21,7 +20,7 @@ pub(super) async fn file(file: &Path, args: &RestoreArgs, global: &Global) -> Re
         desired_dir: &desired_dir,
         force: args.force,
         desired: args.desired,
-        caller: Caller { source: Source::Cli, actor: person() },
+        caller: caller(),
         now: Clock::System.now(),
     };
     let bar = out::stages();
@@ -53,11 +52,6 @@ pub(super) async fn file(file: &Path, args: &RestoreArgs, global: &Global) -> Re
 /// Whether the copy or the place was not as it has to be, and nothing was changed.
 fn is_refusal(error: &HealError) -> bool {
     matches!(error, HealError::Refused(_) | HealError::Copy(CopyError::Bad { .. })) || error.is_locked()
-}
-
-fn person() -> String {
-    let named = std::env::var("USER").or_else(|_| std::env::var("USERNAME")).unwrap_or_default();
-    if named.trim().is_empty() { "unknown".to_owned() } else { named.trim().to_owned() }
 }
 
 fn show(file: &Path, done: &RestoreDone, database: &Path, pending: Option<usize>, global: &Global) {

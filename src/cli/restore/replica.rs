@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::RestoreArgs;
+use super::{RestoreArgs, caller};
 use crate::adapters::clock::Clock;
 use crate::adapters::replica::{Destination, SharedPlace, Step};
 use crate::adapters::secrets::Secrets;
@@ -49,12 +49,15 @@ pub(super) async fn replica(args: &RestoreArgs, global: &Global) -> Result<Exit,
     let target = target(args)?;
     let database: PathBuf = args.data_dir.as_ref().map_or_else(store_path, |dir| dir.join("command_center.db"));
     let desired = args.write_desired.then(|| args.desired_dir.path());
+    let name = format!("replica {}", destination.shown());
     let asked = BringBack {
         place: &*place,
+        name: &name,
         target,
         database: &database,
         force: args.force,
         desired: desired.as_deref(),
+        caller: caller(),
         now: Clock::System.now(),
     };
     let bar = bar("restoring");

@@ -40,6 +40,7 @@ mod records;
 mod replace;
 mod replication;
 mod report;
+mod restarting;
 mod restored;
 mod rollback;
 mod runs;
@@ -109,6 +110,7 @@ pub struct App {
     pub shutdown: CancellationToken,
     /// The program is to start again once it has stopped.
     restarting: AtomicBool,
+    successor: restarting::Successor,
     source: Arc<dyn Files>,
     connectors: Connectors,
     fleet: Mutex<Fleet>,
@@ -139,6 +141,8 @@ pub struct App {
     proof: proof::Proof,
     /// The copy at another place, where there is to be one.
     replication: std::sync::OnceLock<Arc<Replication>>,
+    /// Why there is none yet, where there is to be one.
+    replication_trouble: Mutex<Option<String>>,
     /// Rung to have the next full pass early.
     pub pass_wanted: Notify,
     started: Millis,
@@ -152,6 +156,11 @@ pub struct App {
     /// What a test lets happen between a mutation's commit and its exchange.
     #[cfg(test)]
     before_exchange: tests::Hook,
+    /// And before due slots are claimed, and before a run's end is recorded.
+    #[cfg(test)]
+    before_claim: tests::Hook,
+    #[cfg(test)]
+    before_end: tests::Hook,
 }
 
 impl App {
@@ -181,6 +190,11 @@ impl App {
         self.restarting.load(std::sync::atomic::Ordering::Acquire)
     }
 
+    /// The store is to be copied to another place, and cannot be for now.
+    pub fn cannot_replicate(&self, why: String) {
+        *self.replication_trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
     /// Has the store copied to another place from now on.
     pub fn replicate(&self, replication: Arc<Replication>) {
         // Set once, by whoever starts the program.
@@ -195,7 +209,10 @@ impl App {
     pub async fn replication_view(&self) -> ReplicationView {
         match self.replication.get() {
             Some(replication) => replication.view().await,
-            None => ReplicationView::off(),
+            None => match &*self.replication_trouble.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(why) => ReplicationView::failed(why),
+                None => ReplicationView::off(),
+            },
         }
     }
 

@@ -54,6 +54,7 @@ mod analytics;
 
 mod webhooks;
 
+mod starting;
 mod system;
 
 mod schemas;
@@ -77,6 +78,7 @@ use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
 use crate::app::App;
+pub use starting::Starting;
 use table::Route;
 
 /// Answers of fewer bytes go as they are: a packet or two costs less than a compressor's tables.
@@ -158,9 +160,9 @@ impl Listener for Door {
     }
 }
 
-/// Serves until `app.shutdown` fires; lets nobody in from `app.doors_closed` on. Requests under way at the end
+/// Serves `router`, which is over `app`, until `app.shutdown` fires; lets nobody in from `app.doors_closed` on. Requests under way at the end
 /// may take ten seconds.
-pub async fn serve(listener: TcpListener, app: Arc<App>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>) -> std::io::Result<()> {
     let shutdown = app.shutdown.clone();
     let door = Door { listener, closed: app.doors_closed.clone() };
     // Answers are small and complete: waiting to fill a packet would only delay them.
@@ -169,7 +171,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) -> std::io::Result<()> 
             tracing::debug!(component = "http", %error, "could not set TCP_NODELAY");
         }
     });
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let stop = shutdown.clone();
     let server = axum::serve(door, service).with_graceful_shutdown(async move { stop.cancelled().await });
     let limit = async move {

@@ -3,6 +3,8 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod common;
+#[path = "crash/witness.rs"]
+mod witness;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use common::chance::{Random, fresh_seed};
 use common::{Options, Server, at, eventually, hold, noop_file, text};
 use serde_json::{Value, json};
+use witness::Witness;
 
 const CLIENTS: u64 = 5;
 const TENANTS_EACH: u64 = 4;
@@ -41,6 +44,12 @@ struct Record {
 struct Recorder {
     tenants: BTreeMap<String, Record>,
     answered: HashMap<i64, String>,
+    /// All of them, for the end.
+    ever_answered: HashMap<i64, String>,
+    /// Runs that were asked for, and their schedules.
+    runs: HashMap<i64, String>,
+    /// The first signed end of the audit log that was given out.
+    checkpoint: Option<String>,
     /// The newest that an answer named.
     snapshot: Option<String>,
     mutations: u64,
@@ -103,6 +112,9 @@ impl Client {
             if code == 200 || code == 202 {
                 recorder.mutations += 1;
                 let action = text(&answer, "/action_id").to_owned();
+                if let Some(run) = answer["run_id"].as_i64() {
+                    recorder.runs.insert(run, format!("noop/{tenant}"));
+                }
                 let seqs = at(&answer, "/audit").as_array().into_iter().flatten().filter_map(Value::as_i64);
                 for seq in seqs.collect::<Vec<_>>() {
                     recorder.answered.insert(seq, action.clone());
@@ -172,6 +184,11 @@ async fn snap(http: reqwest::Client, url: String, shared: Shared) {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         if let Some(name) = at(&body, "/snapshot/name").as_str() {
             shared.lock().unwrap().snapshot = Some(name.to_owned());
+        }
+        if shared.lock().unwrap().checkpoint.is_none() {
+            let asked = http.get(url.replace("/snapshots", "/audit/checkpoint")).header("x-ops", "1").send().await;
+            let Ok(Ok(answer)) = asked.map(reqwest::Response::error_for_status) else { continue };
+            shared.lock().unwrap().checkpoint = answer.text().await.ok();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -273,6 +290,26 @@ async fn check_promises(server: &Server, shared: &Shared) {
     }
 }
 
+impl Recorder {
+    /// Whatever was answered at any time is in the log still.
+    fn answered_ever(&self, sql: &rusqlite::Connection) {
+        let mut find = sql.prepare("SELECT action_id FROM audit WHERE seq = ?1").expect("a query");
+        for (seq, action) in &self.ever_answered {
+            let found: Option<String> = find.query_row([seq], |row| row.get(0)).ok();
+            assert_eq!(found.as_ref(), Some(action), "audit entry {seq} was in an answer");
+        }
+    }
+}
+
+/// Today's log goes on from its end as it was signed long ago.
+fn check_kept_checkpoint(server: &Server, shared: &Shared) {
+    let Some(kept) = shared.lock().unwrap().checkpoint.clone() else { return };
+    let path = server.path("kept-checkpoint.txt");
+    std::fs::write(&path, kept).expect("written");
+    let path = path.display().to_string();
+    server.offline(&["audit", "verify", "--checkpoint", &path]).expect(0);
+}
+
 /// The store agrees with the directory byte for byte, and the ledger of runs with one claim a slot.
 async fn check_store(server: &Server, shared: &Shared) {
     let rows = eventually("rows and files are the same", async || {
@@ -293,7 +330,7 @@ async fn check_store(server: &Server, shared: &Shared) {
     .await;
     let sql = server.sql();
     let count = |query: &str| sql.query_row::<i64, _, _>(query, [], |row| row.get(0)).expect("a count");
-    assert_eq!(count("SELECT count(*) FROM schedules"), i64::try_from(rows).unwrap());
+    assert_eq!(count("SELECT count(*) FROM schedules WHERE connector = 'noop'"), i64::try_from(rows).unwrap());
     let twice = "SELECT count(*) FROM (SELECT 1 FROM runs GROUP BY schedule, nominal_ms HAVING count(*) > 1)";
     assert_eq!(count(twice), 0, "a slot was claimed twice");
     // A queued run-now is written down when it is asked for, before the run that it waits for has ended.
@@ -312,7 +349,20 @@ async fn check_store(server: &Server, shared: &Shared) {
     assert_eq!(count(disobedient), 0, "a paused schedule ran by itself");
     let orphans = "SELECT count(*) FROM timers WHERE id NOT IN (SELECT id FROM schedules)";
     assert_eq!(count(orphans), 0, "a timer without a schedule");
-    let answered = std::mem::take(&mut shared.lock().unwrap().answered);
+    let stuck = "SELECT count(*) FROM runs WHERE state = 'running' AND ended_ms IS NULL
+        AND term < (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'term')";
+    assert_eq!(count(stuck), 0, "a run that was cut off still counts as running");
+    let (answered, runs) = {
+        let mut recorder = shared.lock().unwrap();
+        let answered = std::mem::take(&mut recorder.answered);
+        recorder.ever_answered.extend(answered.clone());
+        (answered, std::mem::take(&mut recorder.runs))
+    };
+    for (run, schedule) in runs {
+        let found: Option<String> =
+            sql.query_row("SELECT schedule FROM runs WHERE id = ?1", [run], |row| row.get(0)).ok();
+        assert_eq!(found.as_ref(), Some(&schedule), "run {run} was in an answer");
+    }
     let mut find = sql.prepare("SELECT action_id FROM audit WHERE seq = ?1").expect("a query");
     for (seq, action) in answered {
         let found: Option<String> = find.query_row([seq], |row| row.get(0)).ok();
@@ -327,7 +377,10 @@ async fn nothing_promised_is_lost_when_the_process_is_killed() {
     println!("seed: CC_CRASH_SEED={seed} CC_CRASH_ROUNDS={rounds}");
     let mut random = Random(seed | 1);
     let shared = Shared::default();
-    let mut server = Server::prepare(Options::default().interval(2).env("COMMAND_CENTER_DISK_RESERVE_MB", "1"));
+    let outside = tempfile::tempdir().expect("a folder");
+    let options = Options::default().interval(2).env("COMMAND_CENTER_DISK_RESERVE_MB", "1");
+    let (mut witness, options) = Witness::in_folder(outside.path(), options);
+    let mut server = Server::prepare(options);
     let replica = format!("file://{}", server.path("replica").display());
     server.set_env("COMMAND_CENTER_REPLICATION", "on");
     server.set_env("COMMAND_CENTER_REPLICATION_URL", &replica);
@@ -340,10 +393,12 @@ async fn nothing_promised_is_lost_when_the_process_is_killed() {
         server.launch().await;
         check_promises(&server, &shared).await;
         check_store(&server, &shared).await;
+        witness.check(&server);
         check_snapshots(&server, &shared).await;
         load_and_kill(&mut server, &mut random, &shared, round).await;
         if round % 10 == 9 {
             server.offline(&["audit", "verify"]).expect(0);
+            check_kept_checkpoint(&server, &shared);
         }
         if round % 50 == 49 {
             check_replica(&server, &replica, false);
@@ -363,9 +418,14 @@ async fn nothing_promised_is_lost_when_the_process_is_killed() {
     }
     server.stop().await;
     server.offline(&["audit", "verify"]).expect(0);
+    check_kept_checkpoint(&server, &shared);
     check_replica(&server, &replica, true);
+    witness.check(&server);
+    shared.lock().unwrap().answered_ever(&server.sql());
     let recorder = shared.lock().unwrap();
-    println!("{} answered mutations over {rounds} kills, {} refused", recorder.mutations, recorder.refused.len());
+    let (refused, runs) = (recorder.refused.len(), witness.runs);
+    println!("{} answered mutations, {runs} programs run over {rounds} kills, {refused} refused", recorder.mutations);
+    assert!(runs as u64 >= rounds / 10 || cfg!(windows), "programs ran: {runs}");
     assert!(recorder.mutations >= rounds, "there was load: {}", recorder.mutations);
     assert!(recorder.refused.is_empty(), "each client is alone with its tenants: {:?}", recorder.refused);
 }

@@ -165,6 +165,96 @@ async fn the_program_that_lies_at_the_path_by_then_is_the_one_that_starts() {
     assert_eq!(runs(&server), new);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_would_not_start_does_not_take_the_place_of_one_that_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("command-center");
+    let install = |script: Option<&str>| {
+        let _ = std::fs::remove_file(&path);
+        match script {
+            Some(script) => {
+                std::fs::write(&path, script).expect("a script");
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+            }
+            None => drop(std::fs::copy(env!("CARGO_BIN_EXE_command-center"), &path).expect("a copy")),
+        }
+    };
+    install(None);
+    let mut server = Server::prepare(Options::default().env("COMMAND_CENTER_RESTART_DELAY_SEC", "1"));
+    server.use_program(&path);
+    server.launch().await;
+    let refused = async |said: &str| {
+        let refused = server.post("/ops/restart").ops().send().await.problem(409);
+        assert!(text(&refused, "/detail").contains(said), "{refused}");
+        assert!(text(&refused, "/detail").contains("this program goes on"), "{refused}");
+    };
+    install(Some("#!/bin/sh\necho 'all is broken' >&2\nexit 101\n"));
+    refused("all is broken").await;
+    std::fs::remove_file(&path).expect("removed");
+    refused("No such file").await;
+    install(Some("nonsense"));
+    refused("command-center").await;
+    // The right program, and settings that it does not take.
+    install(None);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("its mode");
+    refused("denied").await;
+    server.get("/readyz").send().await.expect(200);
+    assert_eq!(starts(&server), 1);
+
+    // One that is gone only after it was tried: what ran is started again.
+    install(None);
+    server.post("/ops/restart").ops().send().await.expect(202);
+    std::fs::remove_file(&path).expect("removed");
+    until_started(&server, 2).await;
+    assert!(server.log("stdout").contains("the program that ran is started again"));
+    // And the place where it lies is known to that as well.
+    install(None);
+    ask_for_restart(&server).await;
+    until_started(&server, 3).await;
+    let exe = std::fs::metadata(format!("/proc/{}/exe", server.pid().expect("it runs"))).expect("what runs");
+    assert_eq!(exe.ino(), std::fs::metadata(&path).expect("the new one").ino());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_at_any_moment_of_a_restart_ends_nothing() {
+    let mut server = quick().start().await;
+    let pid = server.pid().expect("it runs").to_string();
+    ask_for_restart(&server).await;
+    for _ in 0..150 {
+        std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    eventually("it serves", async || {
+        let health = server.get("/ops/health").try_send().await.map_err(|error| error.to_string())?;
+        let body: Value = serde_json::from_slice(&health.body).map_err(|error| error.to_string())?;
+        hold(body["phase"] == "serving", &body["phase"])
+    })
+    .await;
+    assert!(server.is_running() && starts(&server) >= 2, "{} starts", starts(&server));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_are_answered_while_it_comes_up_and_requests_wait() {
+    let mut server = quick().noop("a", "interval_sec: 3600\n").start().await;
+    server.stop().await;
+    // Somebody has the database for a moment: the start waits.
+    let other = server.sql();
+    other.execute_batch("BEGIN IMMEDIATE").expect("a transaction");
+    server.spawn();
+    let reason = eventually("it says that it starts", async || {
+        let answer = server.get("/readyz").try_send().await.map_err(|error| error.to_string())?;
+        let body: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+        hold(answer.status == 503, &body).map(|()| text(&body, "/reason").to_owned())
+    })
+    .await;
+    assert_eq!(reason, "the program is starting");
+    server.get("/healthz").send().await.expect(200);
+    let waiting = tokio::spawn(server.client().get(server.url("/ops/ping")).send());
+    other.execute_batch("ROLLBACK").expect("an end");
+    assert_eq!(waiting.await.expect("no panic").expect("an answer").status(), 200);
+    server.get("/readyz").send().await.expect(200);
+}
+
 /// Entries on imports that were cut off, of whichever connector.
 fn interrupted(server: &Server) -> i64 {
     let count = "SELECT count(*) FROM audit WHERE operation = 'scheduler.import.interrupted'";

@@ -459,6 +459,10 @@ pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send +
     fn probe(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
+    /// How often whoever keeps the write-ahead log short has come round; `Stopped` when it is gone.
+    fn checkpoint_rounds(&self) -> StoreResult<u64> {
+        Ok(0)
+    }
     /// Finishes what was handed in and closes; later calls answer `Stopped`.
     fn close(&self);
 }

@@ -1,6 +1,5 @@
 //! How well the program is: its parts, its loops, and what it does to help itself.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,12 +7,11 @@ use serde_json::json;
 
 use super::App;
 use super::apply::{command_center, draft, new_action_id};
-use super::error::AppError;
 use super::views::{DesiredHealth, DriftTotals, Health, LoopsHealth, ReplicationHealth, SchedulerHealth};
 use crate::core::audit::operation;
 use crate::core::fleet::Sync;
 use crate::core::missed::Miss;
-use crate::core::model::{Caller, Millis};
+use crate::core::model::Millis;
 use crate::core::timing::{iso, seconds};
 
 /// The loop that fires what is due, by its name.
@@ -149,48 +147,6 @@ impl App {
         }
         self.timers_in_doubt.store(true, Ordering::Release);
         self.pass_wanted.notify_one();
-    }
-
-    /// Audits, then has the program stop and start again. Who asks while that is under way gets the same
-    /// answer, and no second restart.
-    pub async fn restart(&self, caller: &Caller) -> Result<(), AppError> {
-        if !self.settings.allow_restart {
-            let detail = "restarting is switched off (COMMAND_CENTER_ALLOW_RESTART)".to_owned();
-            return Err(AppError::Forbidden(detail));
-        }
-        if self.is_restarting() {
-            return Ok(());
-        }
-        let delay = self.settings.restart_delay;
-        let detail = json!({"delay_sec": delay.as_secs_f64()});
-        let entry = draft(None, operation::RESTART_REQUESTED, caller, &new_action_id(), detail);
-        self.store.append(vec![entry], self.clock.now()).await?;
-        self.metrics.event(operation::RESTART_REQUESTED, "warning");
-        if !self.restarting.swap(true, Ordering::AcqRel) {
-            let leaving = self.leaving.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                leaving.cancel();
-            });
-        }
-        Ok(())
-    }
-
-    /// Has the program end for good, also if it was about to start again.
-    pub fn stop(&self) {
-        self.restarting.store(false, Ordering::Release);
-        self.leaving.cancel();
-    }
-
-    /// The program helps itself: it starts again, whether or not that can be written down.
-    pub fn restart_to_recover(self: &Arc<Self>, why: &str) {
-        self.metrics.event(operation::RESTART_REQUESTED, "warning");
-        self.restarting.store(true, Ordering::Release);
-        let detail = json!({"why": why});
-        let entry = draft(None, operation::RESTART_REQUESTED, &command_center(), &new_action_id(), detail);
-        // Dropping the answer leaves the entry with the store, which writes it if it writes at all.
-        drop(self.store.append(vec![entry], self.clock.now()));
-        self.leaving.cancel();
     }
 
     /// What the program is about, in a word.

@@ -119,10 +119,19 @@ impl App {
         if let Err(error) = self.recall_verification().await {
             tracing::warn!(component = "notary", %error, "could not read when the audit log was last verified");
         }
-        if let Err(error) = self.try_open_notary().await {
-            tracing::error!(component = "notary", %error, "the audit log's end is not being signed");
-            self.proof.state().trouble = Some(error.to_string());
+        if let Err(error) = self.ensure_notary().await {
+            tracing::error!(component = "notary", %error, "the audit log's end is not being signed; trying again");
         }
+    }
+
+    /// Whether something signs; where the key could not be taken up, this tries again.
+    pub async fn ensure_notary(&self) -> Result<(), ProofError> {
+        if self.notary().is_some() {
+            return Ok(());
+        }
+        let opened = self.try_open_notary().await;
+        self.proof.state().trouble = opened.as_ref().err().map(ToString::to_string);
+        opened
     }
 
     async fn try_open_notary(&self) -> Result<(), ProofError> {

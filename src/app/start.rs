@@ -64,6 +64,7 @@ impl App {
             doors_closed: shutdown.child_token(),
             shutdown,
             restarting: AtomicBool::new(false),
+            successor: super::restarting::Successor::default(),
             connectors,
             fleet: Mutex::new(Fleet::default()),
             timer_set: Condvar::new(),
@@ -82,6 +83,7 @@ impl App {
             promises: super::promises::Promises::default(),
             proof: super::proof::Proof::default(),
             replication: std::sync::OnceLock::new(),
+            replication_trouble: Mutex::default(),
             pass_wanted: Notify::new(),
             started: now,
             ready: AtomicBool::new(false),
@@ -90,6 +92,10 @@ impl App {
             timers_in_doubt: AtomicBool::new(false),
             #[cfg(test)]
             before_exchange: super::tests::Hook::default(),
+            #[cfg(test)]
+            before_claim: super::tests::Hook::default(),
+            #[cfg(test)]
+            before_end: super::tests::Hook::default(),
         })
     }
 
@@ -216,13 +222,13 @@ impl App {
             }
         }
         for run in &cut_off {
-            self.close_interrupted(run).await?;
+            self.close_interrupted(run, CUT_OFF).await?;
         }
         jobs.into_iter().for_each(|job| self.launch_due(job, false));
         Ok(())
     }
 
-    async fn close_interrupted(&self, run: &OpenRun) -> Result<(), AppError> {
+    pub(super) async fn close_interrupted(&self, run: &OpenRun, message: &str) -> Result<(), AppError> {
         let now = self.clock.now();
         let detail = json!({
             "run": run.run, "trigger": run.trigger, "nominal_iso": crate::core::timing::iso(run.nominal)
@@ -238,7 +244,7 @@ impl App {
                 ended: now,
                 state: RunState::Interrupted,
                 ok: false,
-                message: "interrupted: the server stopped while the import ran".to_owned(),
+                message: message.to_owned(),
                 error_class: Some(ErrorClass::Interrupted.as_str()),
                 stats: run.stats,
                 attempts: run.attempts + 1,
@@ -249,6 +255,9 @@ impl App {
         Ok(())
     }
 }
+
+/// What a run's record says that the program's end cut off.
+const CUT_OFF: &str = "interrupted: the server stopped while the import ran";
 
 /// How often in a row an interrupted import is tried again, so that one which brings the program down
 /// does not do so for ever.

@@ -1,9 +1,11 @@
 //! The dispatcher's view: wait for the earliest timer, take what is due, claim it, start it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde_json::json;
 
 use super::App;
@@ -141,8 +143,29 @@ impl App {
         self.pass_wanted.notify_one();
     }
 
-    /// Makes the claims durable and starts their runs. What cannot be claimed stays due.
+    /// Makes the claims durable and starts their runs. What cannot be claimed stays due, also where this program's
+    /// own code fails.
     pub async fn dispatch(self: &Arc<Self>, batch: DueBatch) {
+        let slots = batch.slots();
+        if AssertUnwindSafe(self.try_dispatch(batch)).catch_unwind().await.is_ok() {
+            return;
+        }
+        self.metrics.error();
+        tracing::error!(
+            component = "acculynx-scheduler",
+            "a fault of this program kept due runs from starting; trying again"
+        );
+        rest(RETRY).await;
+        {
+            let mut fleet = self.fleet();
+            slots.into_iter().for_each(|slot| fleet.put_back(slot));
+        }
+        self.ring_for(Some(Millis::MIN));
+    }
+
+    async fn try_dispatch(self: &Arc<Self>, batch: DueBatch) {
+        #[cfg(test)]
+        self.before_claim.run();
         let DueBatch { due, skipped, lifts } = batch;
         if !lifts.is_empty() {
             self.lift(lifts).await;
@@ -242,6 +265,13 @@ impl App {
 }
 
 impl DueBatch {
+    /// All that was taken out of the queue.
+    fn slots(&self) -> Vec<Slot> {
+        let due = self.due.iter().map(|due| due.slot);
+        let skipped = self.skipped.iter().map(|(slot, _)| *slot);
+        due.chain(skipped).chain(self.lifts.iter().map(|(slot, ..)| *slot)).collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.due.is_empty() && self.skipped.is_empty() && self.lifts.is_empty()
     }

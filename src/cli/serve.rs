@@ -30,14 +30,16 @@ use crate::adapters::connectors::exec::Exec;
 use crate::adapters::connectors::http::Http;
 use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
+use crate::adapters::store::rescue;
 use crate::adapters::store::{SqliteStore, Store as _};
 use crate::app::{App, DISPATCHER, heal};
 use crate::core::watch::Need;
+use crate::http::Starting;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
 use crate::settings::{Loaded, Settings};
 use crate::tasks::{
-    Auditor, Dispatcher, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, Replicator, SpaceKeeper, Supervisor,
-    Watchdog, Watcher,
+    Auditor, Dispatcher, HintQueue, Janitor, Keeper, NotaryClerk, Reconciler, SpaceKeeper, Supervisor, Watchdog,
+    Watcher,
 };
 use crate::telemetry::{Metrics, init_logging};
 
@@ -87,6 +89,10 @@ pub(super) struct ServeArgs {
     /// Print every setting and where it came from, then end.
     #[arg(long)]
     print_config: bool,
+    /// Look whether a server would start like this, then end: the settings, the data directory, the store's schema.
+    /// Touches nothing, and may be asked while a server runs.
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -104,6 +110,9 @@ pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> 
     if args.print_config {
         print_config(&loaded, global);
         return Ok(Exit::Done);
+    }
+    if args.check {
+        return check(&loaded.settings, global);
     }
     // Asked now: after an upgrade in place the running program's path no longer names it.
     let program = Arc::new(Program::current());
@@ -146,7 +155,7 @@ impl Running {
         legacy: &SharedLegacy,
     ) -> anyhow::Result<Running> {
         let begin = |engine| Running::over(engine, settings.clone(), clock.clone(), program, legacy);
-        let replica = replicate::candidate(&settings)?;
+        let replica = replicate::candidate(&settings);
         heal::start(&settings, &clock, lock, replica, begin).await
     }
 
@@ -161,14 +170,14 @@ impl Running {
         let exec = Arc::new(Exec::new(startup::programs(&settings), startup::exec_folder(&settings.dsn)));
         let (acculynx, http) = (Arc::new(AccuLynx::new()?), Arc::new(Http::new()?));
         let connectors = Connectors { acculynx, exec, http, noop: Arc::new(Noop) };
-        let (replicated, at) = (replicate::destination(&settings)?, clock.clone());
         let app = App::new(settings, clock, engine.clone(), connectors, metrics);
-        replicate::replicate(&app, replicated, engine.clone(), at)?;
+        let next = program.clone();
+        app.check_successor(move || next.try_out());
+        // What is optional keeps nothing from starting: its loop tries again, and the health shows it.
+        if let Err(error) = replicate::replicate(&app, engine.clone()) {
+            tracing::error!(component = "replication", "going on without replication: {error:#}; trying again");
+        }
         if let Err(error) = app.check_git().await {
-            // A first start is refused, so that a mistake is seen; one that ran before comes back without git.
-            if !locked(legacy).is_resumed {
-                return Err(error.into());
-            }
             tracing::error!(component = "git", %error, "going on without git; trying again");
         }
         let hints = Arc::new(HintQueue::default());
@@ -178,7 +187,7 @@ impl Running {
         app.open_notary().await;
         app.sign_restoring().await;
         let loops = Arc::new(Supervisor::new(app.clone(), Handle::current()));
-        start_loops(&loops, &app, &hints, &watcher);
+        start_loops(&loops, &app, &engine, &hints, &watcher);
         let watched = CancellationToken::new();
         let (watchdog, stop) = (Watchdog::new(app.clone(), loops.clone()), watched.clone());
         let mut rescue = Rescue { app: app.clone(), program: program.clone(), legacy: legacy.clone(), asked: None };
@@ -227,7 +236,13 @@ impl Running {
 
 /// Every loop there is, one line each: a name, whether the program can do without it, and its body, which
 /// is made anew for each start.
-fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watcher: &Arc<Watcher>) {
+fn start_loops(
+    loops: &Supervisor,
+    app: &Arc<App>,
+    engine: &Arc<SqliteStore>,
+    hints: &Arc<HintQueue>,
+    watcher: &Arc<Watcher>,
+) {
     let (a, runtime, hints) = (app.clone(), Handle::current(), hints.clone());
     loops.start_thread(DISPATCHER, Need::Needed, move |pulse| Dispatcher::new(a.clone()).run(&runtime, &pulse));
     let a = app.clone();
@@ -250,8 +265,11 @@ fn start_loops(loops: &Supervisor, app: &Arc<App>, hints: &Arc<HintQueue>, watch
     loops.start("space-keeper", Need::Optional, move |pulse| SpaceKeeper::new(a.clone()).run(pulse));
     let a = app.clone();
     loops.start("store", Need::Vital, move |pulse| startup::probe_store(a.clone(), pulse));
-    if let Some(replication) = app.replication().cloned() {
-        loops.start("replicator", Need::Optional, move |pulse| Replicator::new(replication.clone()).run(pulse));
+    let a = app.clone();
+    loops.start("checkpointer", Need::Vital, move |pulse| startup::follow_checkpoints(a.clone(), pulse));
+    if app.settings.replication.on {
+        let (a, e) = (app.clone(), engine.clone());
+        loops.start("replicator", Need::Optional, move |pulse| replicate::keep(a.clone(), e.clone(), pulse));
     }
     loops.start("runtime", Need::Vital, |pulse| async move {
         while pulse.sleep(TICK, "the next tick").await {}
@@ -267,6 +285,8 @@ async fn run(
     program: &Arc<Program>,
     legacy: &SharedLegacy,
 ) -> anyhow::Result<Ending> {
+    // From here on a hangup asks for a restart, and ends nothing.
+    let hangups = startup::hangups();
     startup::check_data_dir(&settings.data_dir, &settings.dsn)?;
     let Inheritance { addr: resumed, listener: handed, is_given, lock, recoveries } = inheritance;
     let (is_resumed, is_given) = (resumed.is_some(), is_given && handed.is_some());
@@ -274,7 +294,8 @@ async fn run(
     let addr = listener.local_addr().context("the listening socket has no address")?;
     let listener = listener.into_std().context("the listening socket cannot be shared")?;
     let kept = listener.try_clone().ok();
-    *locked(legacy) = Legacy { addr: Some(addr), is_resumed, listener: kept, is_given, lock: None, recoveries };
+    let starting = answer_probes(&listener);
+    *locked(legacy) = Legacy { addr: Some(addr), listener: kept, is_given, recoveries, ..Legacy::default() };
     let listener = TcpListener::from_std(listener).context("the listening socket cannot be used")?;
     let clock = Clock::System;
     let practice_stop = CancellationToken::new();
@@ -289,14 +310,19 @@ async fn run(
     let app = running.app.clone();
     let stopping = app.clone();
     stop_on_signals(move || stopping.stop());
-    startup::restart_on_hangup(app.clone());
+    startup::restart_on_hangup(app.clone(), hangups);
     tracing::info!(component = "command-center", address = %addr, "listening on http://{addr}");
     // Who reads it has done so before a restart.
     if let Some(guide) = guide.filter(|_| !is_resumed) {
         out::note(&guide);
     }
+    // Probes are told by the program itself from here on, and whoever has waited is served.
+    let router = crate::http::router(app.clone());
+    if let Some(starting) = starting {
+        starting.over(router.clone());
+    }
     let serving = async {
-        let served = crate::http::serve(listener, app.clone()).await;
+        let served = crate::http::serve(listener, router, app.clone()).await;
         // A server that failed by itself must take the rest down with it.
         app.leaving.cancel();
         served
@@ -307,6 +333,14 @@ async fn run(
     served.with_context(|| format!("the server on {addr} failed"))?;
     locked(legacy).lock = lock;
     Ok(if app.is_restarting() { Ending::Restart } else { Ending::Stopped })
+}
+
+/// Answers probes while the program comes up. Where that cannot be had, everybody waits.
+fn answer_probes(listener: &std::net::TcpListener) -> Option<Starting> {
+    let listener = TcpListener::from_std(listener.try_clone().ok()?).ok()?;
+    let (starting, serving) = Starting::on(listener);
+    tokio::spawn(serving);
+    Some(starting)
 }
 
 /// Waits until the program is to end; then lets runs end, while requests are still answered, and closes up.
@@ -334,6 +368,18 @@ pub(super) fn stop_on_signals(stop: impl FnOnce() + Send + 'static) {
         // 128 + SIGINT, as shells count it.
         std::process::exit(130);
     });
+}
+
+/// What keeps a server from starting and can be known without starting one.
+fn check(settings: &Settings, global: &Global) -> Result<Exit, CliError> {
+    startup::check_data_dir(&settings.data_dir, &settings.dsn)?;
+    let schema = rescue::check_schema(&settings.dsn).map_err(anyhow::Error::from)?;
+    if global.json() {
+        out::json(&json!({ "ok": true, "schema": schema.found, "known_schema": schema.known }));
+    } else {
+        out::line(&schema.tell());
+    }
+    Ok(Exit::Done)
 }
 
 fn print_config(loaded: &Loaded, global: &Global) {

@@ -153,7 +153,8 @@ fn actions() -> Vec<Route> {
                          the server still knows the plan (`known`), `digest` and `held_digest` name the plan as it is now."),
         operator(Route::post("/ops/restart", restart).mutation())
             .says("Restart the server", "Answers, lets running requests end, and starts again.")
-            .answers::<Restarting>(202, "The restart is on its way."),
+            .answers::<Restarting>(202, "The restart is on its way.")
+            .fails(409, "The program to be started would not start, by its own word; the one that runs goes on."),
     ]
 }
 

@@ -102,7 +102,7 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-fn probe(status: &str, reason: Option<String>) -> Json<Probe> {
+pub(super) fn probe(status: &str, reason: Option<String>) -> Json<Probe> {
     Json(Probe { status: status.to_owned(), reason })
 }
 

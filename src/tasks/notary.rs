@@ -29,6 +29,9 @@ impl NotaryClerk {
         let post = proof.checkpoint_url.as_ref().map(|url| Post::new(url.0.clone())).transpose()?;
         let (mut failures, mut send_at) = (0_u32, Instant::now());
         let mut sign_at = Instant::now() + proof.checkpoint_interval;
+        if let Err(error) = self.app.ensure_notary().await {
+            pulse.failed(&error);
+        }
         loop {
             let send = post.as_ref().map(|_| send_at);
             let next = send.map_or(sign_at, |send| send.min(sign_at)).saturating_duration_since(Instant::now());
@@ -39,9 +42,10 @@ impl NotaryClerk {
             let mut done = Ok(());
             if sign_at <= Instant::now() {
                 pulse.waits(LONGEST, "signing the audit log's end");
+                let opened = self.app.ensure_notary().await;
                 let signed = self.app.checkpoint_now().await;
                 pulse.goes_on();
-                done = signed.map(|_| ()).and(self.app.anchor_checkpoint().await.map(|_| ()));
+                done = opened.and(signed.map(|_| ())).and(self.app.anchor_checkpoint().await.map(|_| ()));
                 sign_at = Instant::now() + proof.checkpoint_interval;
             }
             if let Some(post) = post.as_ref().filter(|_| send_at <= Instant::now()) {

@@ -14,6 +14,9 @@ use crate::app::{App, Pulse};
 /// How often the watch itself is looked after.
 const ROUND: Duration = Duration::from_secs(5);
 
+/// How long a look at all files may take on a slow disk.
+const LOOK: Duration = Duration::from_secs(60);
+
 pub struct Watcher {
     app: Arc<App>,
     hints: Arc<HintQueue>,
@@ -41,18 +44,34 @@ impl Watcher {
         let guard = match early {
             Some(guard) => guard,
             None => {
-                let guard = self.watch()?;
+                // A directory that hangs must not take one of the runtime's threads with it.
+                let own = self.clone();
+                let guard = tokio::task::spawn_blocking(move || own.watch()).await??;
                 // Nobody has watched until now.
                 self.hints.push(Hint::Everything, Instant::now());
                 guard
             }
         };
+        let (mut seen, mut missed) = (guard.rounds(), 0);
         while pulse.sleep(ROUND, "changes in the desired directory").await {
             if !guard.is_watching() {
                 return Err(anyhow!("the thread that watches the desired directory has ended"));
             }
+            let rounds = guard.rounds();
+            missed = if rounds == seen { missed + 1 } else { 0 };
+            seen = rounds;
+            // Counted in rounds of its own: while the program stood still, neither came round.
+            if ROUND * missed > self.patience() {
+                return Err(anyhow!("the thread that watches the desired directory stands still"));
+            }
         }
         Ok(())
+    }
+
+    /// How long its thread may be away: for as long as it waits between two looks, and for a look.
+    fn patience(&self) -> Duration {
+        let settings = &self.app.settings;
+        settings.poll_interval.unwrap_or(ROUND) + settings.scheduler_stall.max(LOOK)
     }
 
     fn watch(&self) -> Result<WatchGuard, SourceError> {

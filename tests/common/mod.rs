@@ -145,7 +145,8 @@ impl Server {
         self.kill9();
     }
 
-    fn spawn(&mut self) {
+    /// Starts the server and waits for nothing.
+    pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "already running");
         self.starts += 1;
         let log = |kind: &str| File::create(self.path(&format!("{kind}-{}.log", self.starts))).expect("a log file");

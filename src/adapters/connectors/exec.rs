@@ -51,7 +51,7 @@ impl Exec {
 impl Connect for Exec {
     fn import(&self, context: ImportContext) -> BoxFuture<'_, ImportOutcome> {
         async move {
-            let workspace = match Workspace::open(&self.folder) {
+            let workspace = match Workspace::open(&self.folder).await {
                 Ok(workspace) => workspace,
                 Err(error) => {
                     let message = format!("could not make a directory in {}: {error}", self.folder.display());
@@ -88,16 +88,16 @@ impl Exec {
         let mut arguments = Arguments { workspace, rest, files: Map::new(), behind: Vec::new() };
         if !connection.config.is_empty() {
             let config = resolved.mapping(&connection.config, &context.secrets).map_err(configuration)?;
-            arguments.file("config", Some(&config))?;
+            arguments.file("config", Some(&config)).await?;
         }
         if !connection.catalog.is_empty() {
             let catalog = resolved.mapping(&connection.catalog, &context.secrets).map_err(configuration)?;
-            arguments.file("catalog", Some(&catalog))?;
+            arguments.file("catalog", Some(&catalog)).await?;
         }
         if connection.protocol != Some(Protocol::Stats) {
             let bookmark = context.sink.bookmark(Resource::SINGER_STATE).await;
             let bookmark = bookmark.map_err(|error| failure(ErrorClass::Store, error.to_string()))?;
-            arguments.file("state", state_of(bookmark, &name_of(asked)).as_ref())?;
+            arguments.file("state", state_of(bookmark, &name_of(asked)).as_ref()).await?;
         }
         let mut environment = self.environment(context, workspace);
         for (name, value) in &connection.env {
@@ -145,12 +145,12 @@ struct Arguments<'a> {
 impl Arguments<'_> {
     /// Writes a file and passes its path where the command says so, else as the option that Singer has for
     /// it. Without content there is a file only where the command names one: an empty object.
-    fn file(&mut self, name: &str, content: Option<&Value>) -> Result<(), ImportFailure> {
+    async fn file(&mut self, name: &str, content: Option<&Value>) -> Result<(), ImportFailure> {
         let placed = self.rest.iter().any(|word| places(word).any(|place| place == name));
         if content.is_none() && !placed {
             return Ok(());
         }
-        let written = self.workspace.write(&format!("{name}.json"), content.unwrap_or(&json!({})));
+        let written = self.workspace.write(&format!("{name}.json"), content.unwrap_or(&json!({}))).await;
         let path = written.map_err(|error| {
             let message = format!("could not write {name}.json for the program: {error}");
             failure(ErrorClass::Store, message)

@@ -7,7 +7,7 @@ use std::fs::{self, Metadata};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -47,11 +47,17 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 pub struct WatchGuard {
     stop: Sender<Message>,
     polling: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
 }
 
 impl WatchGuard {
     pub fn mode(&self) -> WatchMode {
         if self.polling.load(Ordering::Relaxed) { WatchMode::Polling } else { WatchMode::Events }
+    }
+
+    /// How often its thread has come round, which it does each few seconds or once a period of polling.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// Whether its thread still lives, which holds the other half.
@@ -88,11 +94,13 @@ pub fn watch(
     let root_absolute = std::path::absolute(root).map_err(|e| fail(e.to_string()))?;
     let (sender, receiver) = channel();
     let polling = Arc::new(AtomicBool::new(poll.is_some()));
+    let rounds = Arc::<AtomicU64>::default();
     let mut watching = Watching {
         root: root_absolute,
         real_root: None,
         poll,
         polling: Arc::clone(&polling),
+        rounds: Arc::clone(&rounds),
         events: sender.clone(),
         receiver,
         watcher: None,
@@ -110,7 +118,7 @@ pub fn watch(
         .name("desired-watch".to_owned())
         .spawn(move || watching.run())
         .map_err(|e| fail(format!("no thread for it: {e}")))?;
-    Ok(WatchGuard { stop: sender, polling })
+    Ok(WatchGuard { stop: sender, polling, rounds })
 }
 
 struct Watching {
@@ -119,6 +127,7 @@ struct Watching {
     real_root: Option<PathBuf>,
     poll: Option<Duration>,
     polling: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
     events: Sender<Message>,
     receiver: Receiver<Message>,
     watcher: Option<RecommendedWatcher>,
@@ -141,6 +150,7 @@ enum Meaning {
 impl Watching {
     fn run(mut self) {
         loop {
+            self.rounds.fetch_add(1, Ordering::Relaxed);
             let polling = self.polling.load(Ordering::Relaxed);
             let period = if polling { self.poll.unwrap_or(FALLBACK_POLL) } else { CHECK_EVERY };
             let first = match self.receiver.recv_timeout(period) {

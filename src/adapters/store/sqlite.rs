@@ -477,6 +477,10 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Completion, "show that it writes", |_| Ok(()))
     }
 
+    fn checkpoint_rounds(&self) -> StoreResult<u64> {
+        self.writer.checkpoint_rounds()
+    }
+
     fn close(&self) {
         // Readers first: the connection that closes last moves the whole log into the database.
         self.readers.lock().take();

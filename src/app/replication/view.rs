@@ -22,7 +22,7 @@ pub struct ReplicationView {
     /// Without secrets.
     pub destination: Option<String>,
     /// `streaming`; `catching_up`: the copy is behind and being brought up; `away`: the destination fails;
-    /// `refused`: this server may not write there; `off`.
+    /// `refused`: this server may not write there; `failed`: it could not be begun; `off`.
     pub state: String,
     /// The last audit entry that can be restored from there.
     pub last_seq: Option<i64>,
@@ -52,6 +52,12 @@ pub struct LastSnapshot {
 }
 
 impl ReplicationView {
+    /// There is to be a copy, and it could not be begun.
+    pub fn failed(why: &str) -> ReplicationView {
+        let (mode, state, last_error) = ("on".to_owned(), "failed".to_owned(), Some(why.to_owned()));
+        ReplicationView { mode, state, last_error, ..ReplicationView::default() }
+    }
+
     pub fn off() -> ReplicationView {
         ReplicationView { ok: true, mode: "off".to_owned(), state: "off".to_owned(), ..ReplicationView::default() }
     }

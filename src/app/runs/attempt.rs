@@ -363,6 +363,8 @@ impl App {
         progress: Progress,
         seconds: f64,
     ) -> u32 {
+        #[cfg(test)]
+        self.before_end.run();
         // One that did not begin says nothing of the schedule's last run, but that it missed its deadline.
         let is_begun = progress.attempts > 0 || verdict.class() != Some(ErrorClass::Cancelled);
         let row = if is_begun { self.row_told_of(&job.id, job.trigger) } else { 0 };

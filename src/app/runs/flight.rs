@@ -1,8 +1,10 @@
 //! Runs on their way: begun at once or lined up, stopped, waited for at the end of the program.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +61,10 @@ impl App {
     }
 
     async fn fly(self: Arc<Self>, job: Job, flight: Arc<Flight>) {
-        let end = self.see_through(&job, &flight).await;
+        let end = match AssertUnwindSafe(self.see_through(&job, &flight)).catch_unwind().await {
+            Ok(end) => end,
+            Err(_) => Some(self.broken_off(&job).await),
+        };
         flight.end.send_replace(end);
         self.land(&job, &flight);
     }
@@ -82,6 +87,25 @@ impl App {
                 }
             }
         }
+    }
+
+    /// This program's own code failed in the middle of a run: it is recorded as interrupted, so that it holds up no
+    /// other run of its schedule.
+    async fn broken_off(&self, job: &Job) -> RunEnd {
+        self.metrics.error();
+        let message = "interrupted by a fault of this program (see the log)".to_owned();
+        tracing::error!(component = "acculynx-scheduler", tenant_id = %job.id.tenant, run = job.run, "a run was {message}");
+        let recorded = match self.store.open_runs().await {
+            Ok(open) => match open.into_iter().find(|open| open.run == job.run) {
+                Some(open) => self.close_interrupted(&open, &message).await,
+                None => Ok(()),
+            },
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = recorded {
+            tracing::error!(component = "acculynx-scheduler", run = job.run, %error, "it shows as running until the next start");
+        }
+        RunEnd { ok: false, message, stats: job.stats }
     }
 
     fn show_running(&self, job: &Job, is_running: bool) {

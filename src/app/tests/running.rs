@@ -1,6 +1,7 @@
 //! Runs and their rules: overlap, attempts, what stops them, what is made up for, a pause by itself.
 
 mod clocks;
+mod faults;
 mod starting;
 
 use std::collections::VecDeque;

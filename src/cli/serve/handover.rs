@@ -33,12 +33,12 @@ pub(super) struct Inheritance {
 #[derive(Default)]
 pub(super) struct Legacy {
     pub addr: Option<SocketAddr>,
-    /// This program itself is a successor.
-    pub is_resumed: bool,
     pub listener: Option<TcpListener>,
     pub is_given: bool,
     pub lock: Option<File>,
     pub recoveries: Recoveries,
+    /// The program helps itself: what comes next is to be the same, and no upgrade.
+    pub is_recovery: bool,
 }
 
 impl Inheritance {

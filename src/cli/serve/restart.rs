@@ -1,9 +1,11 @@
 //! Starts the same program anew with the same arguments: in place where the system can, as a
-//! child otherwise. Also when it is the watchdog that asks for it.
+//! child otherwise. Also when it is the watchdog that asks for it. A program that would not start is found out
+//! before this one ends for it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,13 @@ use crate::app::App;
 /// How much longer than the drain an orderly end may take before the program is replaced as it stands.
 const ORDERLY: Duration = Duration::from_secs(15);
 
+/// How long a successor may take to say whether it would start.
+const TRIAL: Duration = Duration::from_secs(20);
+const TRIAL_LOOK: Duration = Duration::from_millis(5);
+
+/// How much of what it says is repeated.
+const LAST_WORDS_CHARS: usize = 400;
+
 /// How this program was started.
 pub(super) struct Program {
     path: Option<PathBuf>,
@@ -21,40 +30,120 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn current() -> Program {
-        Program { path: std::env::current_exe().ok(), arguments: std::env::args_os().collect() }
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        let runs = std::env::current_exe().ok();
+        // The name that was asked for, where that is a whole path: a link that an upgrade sets anew is followed anew.
+        // What runs may have been started when its file was gone already.
+        let is_name = |path: &PathBuf| {
+            path.is_absolute() && (path.is_file() || !runs.as_ref().is_some_and(|runs| runs.is_file()))
+        };
+        let asked = arguments.first().map(PathBuf::from).filter(is_name);
+        Program { path: asked.or(runs), arguments }
     }
 
-    fn command(&self, legacy: &Legacy) -> Option<Command> {
-        let (name, arguments) = self.arguments.split_first()?;
-        let path = self.path.clone().unwrap_or_else(|| name.into());
+    fn path(&self) -> Option<PathBuf> {
+        self.path.clone().or_else(|| self.arguments.first().map(PathBuf::from))
+    }
+
+    fn command(&self, path: &Path, legacy: &Legacy) -> Command {
         let mut command = Command::new(path);
-        command.args(arguments);
+        command.args(self.arguments.iter().skip(1));
         legacy.leave_to(&mut command);
-        Some(command)
+        command
+    }
+
+    /// Asks the program that lies at the path by now whether it would start with these arguments, on this store.
+    ///
+    /// # Errors
+    /// Its own last words, or why it could not be asked.
+    pub(super) fn try_out(&self) -> Result<(), String> {
+        let path = self.path().ok_or("the program's own name is not known")?;
+        let mut command = Command::new(&path);
+        command.args(self.arguments.iter().skip(1)).arg("--check");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let told = |what: String| format!("{}: {what}", path.display());
+        let mut child = command.spawn().map_err(|error| told(error.to_string()))?;
+        let Some(ended) = wait(&mut child, TRIAL) else {
+            return Err(told(format!("it did not say within {} s whether it would", TRIAL.as_secs())));
+        };
+        if ended.success() {
+            return Ok(());
+        }
+        let mut words = Vec::new();
+        if let Some(said) = child.stderr.take() {
+            let _ = said.take(64 * 1024).read_to_end(&mut words);
+        }
+        let words = String::from_utf8_lossy(&words).split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = words.char_indices().nth(LAST_WORDS_CHARS).map_or(&*words, |(end, _)| &words[..end]);
+        Err(told(format!("{ended}: {words}")))
     }
 
     /// Replaces this process. Returns only when that failed, with the reason.
     #[cfg(unix)]
     pub(super) fn restart(&self, legacy: &Legacy) -> anyhow::Error {
         use std::os::unix::process::CommandExt as _;
-        match self.command(legacy) {
-            Some(mut command) => anyhow::Error::new(command.exec()).context("cannot restart"),
-            None => anyhow::anyhow!("cannot restart: the program's own name is not known"),
+        ignore_hangups();
+        let Some(path) = self.path() else {
+            return anyhow::anyhow!("cannot restart: the program's own name is not known");
+        };
+        let mut last = None;
+        for image in images(&path, legacy.is_recovery) {
+            if let Some(error) = &last {
+                tracing::error!(component = "command-center", "{error:#}; the program that ran is started again");
+            }
+            let error = self.command(&image, legacy).arg0(&path).exec();
+            last =
+                Some(anyhow::Error::new(error).context(format!("cannot restart: {} does not start", image.display())));
         }
+        last.unwrap_or_else(|| anyhow::anyhow!("cannot restart"))
     }
 
     /// Runs the successor as a child and ends with its code. Returns only when it cannot be
     /// started, with the reason.
     #[cfg(not(unix))]
     pub(super) fn restart(&self, legacy: &Legacy) -> anyhow::Error {
-        let Some(mut command) = self.command(legacy) else {
+        let Some(path) = self.path() else {
             return anyhow::anyhow!("cannot restart: the program's own name is not known");
         };
-        match command.status() {
+        match self.command(&path, legacy).status() {
             Ok(status) => std::process::exit(status.code().unwrap_or(2)),
             Err(error) => anyhow::Error::new(error).context("cannot restart"),
         }
     }
+}
+
+/// Waits for a child that is to end soon; one that does not is ended. `None` where it had to be.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => std::thread::sleep(TRIAL_LOOK),
+            Err(_) => break,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// What to execute, in this order. What runs can always be started again, also when its file is gone; a program
+/// that helps itself starts that before anything else.
+#[cfg(unix)]
+fn images(path: &Path, is_recovery: bool) -> Vec<PathBuf> {
+    let mut images = vec![path.to_owned()];
+    if cfg!(target_os = "linux") {
+        images.insert(usize::from(!is_recovery), PathBuf::from("/proc/self/exe"));
+    }
+    images
+}
+
+/// A hangup while the successor comes up must not end it: what is ignored stays so until it asks for its own.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "nothing else has a door to this")]
+fn ignore_hangups() {
+    // SAFETY: the handler is none of ours, and nothing of this program's is touched.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
 /// What a successor is left, gathered while the program runs.
@@ -100,7 +189,10 @@ impl Rescue {
         match next {
             Ok(next) => {
                 tracing::error!(component = "watchdog", "{why}; the program restarts itself");
-                locked(&self.legacy).recoveries = next;
+                {
+                    let mut legacy = locked(&self.legacy);
+                    (legacy.recoveries, legacy.is_recovery) = (next, true);
+                }
                 self.asked = Some(Instant::now());
                 self.app.restart_to_recover(&why);
                 Some(format!("{why}; the program restarts itself"))
@@ -122,11 +214,45 @@ mod tests {
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 8123));
         let arguments = ["command-center", "serve", "--addr", "127.0.0.1:0"].map(OsString::from).to_vec();
         let legacy = Legacy { addr: Some(addr), ..Legacy::default() };
-        let command = Program { path: Some("/opt/cc".into()), arguments }.command(&legacy).unwrap();
+        let program = Program { path: Some("/opt/cc".into()), arguments };
+        let command = program.command(&program.path().unwrap(), &legacy);
         assert_eq!(command.get_program(), "/opt/cc");
         assert_eq!(command.get_args().collect::<Vec<_>>(), ["serve", "--addr", "127.0.0.1:0"]);
         let told = |name: &str| command.get_envs().find(|(known, _)| *known == name).and_then(|(_, value)| value);
         assert_eq!(told("COMMAND_CENTER_RESUMED_ADDR").unwrap(), "127.0.0.1:8123");
         assert_eq!(told("COMMAND_CENTER_RECOVERIES"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_successor_that_would_not_start_says_why() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cc");
+        let program = Program { path: Some(path.clone()), arguments: vec!["cc".into(), "serve".into()] };
+        let tried = |script: Option<&str>, mode: u32| {
+            let _ = std::fs::remove_file(&path);
+            if let Some(script) = script {
+                std::fs::write(&path, script).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            program.try_out()
+        };
+        assert_eq!(tried(Some("#!/bin/sh\n[ \"$*\" = 'serve --check' ]\n"), 0o755), Ok(()));
+        let why = tried(Some("#!/bin/sh\necho 'a newer  store' >&2\nexit 2\n"), 0o755).unwrap_err();
+        assert!(why.contains("a newer store") && why.contains("cc: exit status: 2"), "{why}");
+        assert!(tried(Some("#!/bin/sh\n"), 0o644).unwrap_err().contains("denied"));
+        assert!(tried(None, 0).unwrap_err().contains("No such file"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_runs_is_what_is_left_when_its_file_is_gone() {
+        let named = Path::new("/opt/cc");
+        assert_eq!(images(named, false)[0], named);
+        if cfg!(target_os = "linux") {
+            assert_eq!(images(named, false)[1], Path::new("/proc/self/exe"));
+            assert_eq!(images(named, true)[0], Path::new("/proc/self/exe"), "a recovery is no upgrade");
+        }
     }
 }

@@ -147,14 +147,27 @@ pub(super) async fn signal() {
     }
 }
 
+#[cfg(unix)]
+pub(super) type Hangups = Option<tokio::signal::unix::Signal>;
+#[cfg(not(unix))]
+pub(super) type Hangups = ();
+
+/// Takes SIGHUP from now on; those that come before anybody listens wait.
+#[cfg(unix)]
+pub(super) fn hangups() -> Hangups {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok()
+}
+
+#[cfg(not(unix))]
+pub(super) fn hangups() -> Hangups {}
+
 /// SIGHUP restarts the program, as the API does. One that was started from a terminal ends with it.
 #[cfg(unix)]
-pub(super) fn restart_on_hangup(app: Arc<App>) {
+pub(super) fn restart_on_hangup(app: Arc<App>, hangups: Hangups) {
     use std::io::IsTerminal as _;
-    use tokio::signal::unix::{SignalKind, signal};
     let has_terminal = io::stdin().is_terminal();
     tokio::spawn(async move {
-        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+        let Some(mut hangups) = hangups else { return };
         while hangups.recv().await.is_some() {
             if has_terminal {
                 app.stop();
@@ -169,17 +182,46 @@ pub(super) fn restart_on_hangup(app: Arc<App>) {
 }
 
 #[cfg(not(unix))]
-pub(super) fn restart_on_hangup(_: Arc<App>) {}
+pub(super) fn restart_on_hangup(_: Arc<App>, (): Hangups) {}
 
 /// Works with the repository, once that can be worked with.
 pub(super) async fn keep_git(app: Arc<App>, pulse: Pulse) -> Ended {
-    pulse.waits(GIT_CHECK, "looking at the repository");
-    app.check_git().await?;
+    loop {
+        pulse.waits(GIT_CHECK, "looking at the repository");
+        let Err(error) = app.check_git().await else { break };
+        pulse.failed(&error);
+        if !pulse.sleep(GIT_AGAIN, "the next look at the repository").await {
+            return Ok(());
+        }
+    }
+    pulse.is_well();
     GitKeeper::new(app).run(pulse).await
 }
 
 /// How long git may take to say what repository there is.
 const GIT_CHECK: Duration = Duration::from_secs(300);
+
+const GIT_AGAIN: Duration = Duration::from_secs(20);
+
+/// How long moving the write-ahead log into the database may take on a slow disk.
+const LONGEST_CHECKPOINT: Duration = Duration::from_secs(300);
+
+/// Follows the thread that keeps the write-ahead log short: nothing else would notice if it hung.
+pub(super) async fn follow_checkpoints(app: Arc<App>, pulse: Pulse) -> Ended {
+    let mut seen = None;
+    while !pulse.is_stopping() {
+        let rounds = app.store.checkpoint_rounds()?;
+        if seen != Some(rounds) {
+            seen = Some(rounds);
+            pulse.waits(LONGEST_CHECKPOINT, "keeping the write-ahead log short");
+        }
+        tokio::select! {
+            () = pulse.stopped() => {}
+            () = tokio::time::sleep(PROBE_EVERY) => {}
+        }
+    }
+    Ok(())
+}
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 

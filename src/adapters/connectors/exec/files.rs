@@ -15,42 +15,66 @@ use crate::core::model::SecretRef;
 const SHORTEST_HIDDEN: usize = 4;
 
 /// A directory that only this run's program and the server's own user may enter. It goes with the run.
-pub(super) struct Workspace(TempDir);
+pub(super) struct Workspace(Option<TempDir>, PathBuf);
 
 impl Workspace {
-    pub fn open(folder: &Path) -> std::io::Result<Self> {
+    /// A disk that hangs holds this run up, and nobody else: none of it happens on the runtime's threads.
+    pub async fn open(folder: &Path) -> std::io::Result<Self> {
+        let folder = folder.to_owned();
+        aside(move || Workspace::make(&folder)).await
+    }
+
+    fn make(folder: &Path) -> std::io::Result<Self> {
         let folder = std::path::absolute(folder)?;
         make_private(&folder)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix("run-");
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-        builder.tempdir_in(folder).map(Workspace)
+        let made = builder.tempdir_in(folder)?;
+        let path = made.path().to_owned();
+        Ok(Workspace(Some(made), path))
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.1
     }
 
     /// Writes a file that only the server's own user may read.
-    pub fn write(&self, name: &str, value: &Value) -> std::io::Result<PathBuf> {
-        let path = self.0.path().join(name);
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&path)?.write_all(value.to_string().as_bytes())?;
-        Ok(path)
+    pub async fn write(&self, name: &str, value: &Value) -> std::io::Result<PathBuf> {
+        let (path, text) = (self.path().join(name), value.to_string());
+        aside(move || write_private(&path, &text).map(|()| path)).await
     }
 
     /// Removes it with all that the program left there.
-    pub async fn close(self) {
-        let path = self.path().to_owned();
-        let closed = tokio::task::spawn_blocking(move || self.0.close()).await;
-        if let Ok(Err(error)) = closed {
+    pub async fn close(mut self) {
+        let (folder, path) = (self.0.take(), self.path().to_owned());
+        if let Err(error) = aside(move || folder.map_or(Ok(()), TempDir::close)).await {
             tracing::warn!(component = "exec", %error, "could not remove {}; the next start will", path.display());
         }
     }
+}
+
+/// A run that was given up leaves its directory to a thread that may wait for the disk.
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        let folder = self.0.take();
+        if let (Some(folder), Ok(runtime)) = (folder, tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn_blocking(move || drop(folder)));
+        }
+    }
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 fn make_private(folder: &Path) -> std::io::Result<()> {
@@ -154,8 +178,8 @@ mod tests {
     async fn a_workspace_is_private_and_goes() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("exec");
-        let workspace = Workspace::open(&place).unwrap();
-        let file = workspace.write("config.json", &json!({"a": 1})).unwrap();
+        let workspace = Workspace::open(&place).await.unwrap();
+        let file = workspace.write("config.json", &json!({"a": 1})).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), r#"{"a":1}"#);
         #[cfg(unix)]
         {

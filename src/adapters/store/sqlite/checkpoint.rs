@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -40,6 +40,18 @@ pub(super) struct Log {
     almost_copied: AtomicBool,
     /// The last copying failed, and was told of.
     is_failing: AtomicBool,
+    /// How often the checkpointer has come round.
+    rounds: AtomicU64,
+    has_ended: AtomicBool,
+}
+
+/// However the checkpointer's thread ends, it is known that it did.
+pub(super) struct Working<'a>(&'a Log);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.has_ended.store(true, Ordering::Release);
+    }
 }
 
 impl Log {
@@ -60,8 +72,18 @@ impl Log {
         }
     }
 
+    pub(super) fn working(&self) -> Working<'_> {
+        Working(self)
+    }
+
+    /// How often the checkpointer has come round; `None` once its thread is gone.
+    pub(super) fn rounds(&self) -> Option<u64> {
+        (!self.has_ended.load(Ordering::Acquire)).then(|| self.rounds.load(Ordering::Relaxed))
+    }
+
     /// The checkpointer's part, once a round.
     pub(super) fn shorten(&self, connection: &Connection) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
         let pages = self.pages.load(Ordering::Relaxed);
         if pages < PAGES {
             return;

@@ -43,6 +43,41 @@ pub fn older_schema(database: &Path) -> Option<i64> {
     (0 < found && found < super::newest_schema()).then_some(found)
 }
 
+/// The schema of a database beside the one that this program works with.
+#[derive(Clone, Copy, Debug)]
+pub struct SchemaFound {
+    /// `None` where there is no database yet, or none that can be read: the start deals with that.
+    pub found: Option<i64>,
+    pub known: i64,
+}
+
+impl SchemaFound {
+    pub fn tell(self) -> String {
+        let SchemaFound { found, known } = self;
+        match found {
+            None | Some(0) => "A server would start like this, with an empty store or one that it restores.".to_owned(),
+            Some(found) if found < known => {
+                format!("A server would start like this, and bring the store from schema {found} to {known}.")
+            }
+            Some(_) => format!("A server would start like this, on the store as it is (schema {known})."),
+        }
+    }
+}
+
+/// Looks whether this program could work with a database, which a server may have open.
+///
+/// # Errors
+/// When a newer program has written it.
+pub fn check_schema(database: &Path) -> StoreResult<SchemaFound> {
+    let known = super::newest_schema();
+    let version = |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    let found = database.is_file().then(|| open_quietly(database).and_then(version).ok()).flatten();
+    match found {
+        Some(found) if found > known => Err(StoreError::Newer { path: database.display().to_string(), found, known }),
+        found => Ok(SchemaFound { found, known }),
+    }
+}
+
 /// Looks at a database that nobody has open, its write-ahead log included.
 pub fn examine(database: &Path, depth: Depth) -> StoreResult<Soundness> {
     match open_quietly(database).and_then(|connection| copy::check(&connection, depth)) {

@@ -240,6 +240,10 @@ impl Writer {
         self.shared.capture.get_or_init(|| Arc::new(Capture::new(path))).clone()
     }
 
+    pub(super) fn checkpoint_rounds(&self) -> StoreResult<u64> {
+        self.shared.log.rounds().ok_or(StoreError::Stopped)
+    }
+
     pub(super) fn changes(&self) -> u64 {
         self.shared.changes.load(Ordering::Acquire)
     }
@@ -409,6 +413,7 @@ fn read_keys(connection: &Connection) -> rusqlite::Result<Keys> {
 }
 
 fn run_checkpoints(shared: &Shared, database: &Path) {
+    let _working = shared.log.working();
     let connection = match checkpoint::open(database) {
         Ok(connection) => connection,
         Err(error) => {

@@ -40,7 +40,7 @@ const SPAWNS: [&str; 10] = [
     "src/adapters/source/",
     "src/app/runs",
     // The delay between the answer to a restart and the restart.
-    "src/app/health.rs",
+    "src/app/restarting.rs",
     // A mutation goes on when its caller hangs up.
     "src/http/access",
     // A long list is written while its beginning is being sent.

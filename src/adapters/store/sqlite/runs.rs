@@ -131,8 +131,12 @@ fn count_missed(work: &mut Work<'_>, row: i64, missed: Missed) -> Result<()> {
 
 /// A run that had waited goes on. Returns whether it still may.
 pub(super) fn begin(work: &mut Work<'_>, run: i64) -> Result<bool> {
-    let begun =
-        work.execute("UPDATE runs SET state = 'running', retry_at_ms = NULL WHERE id = ?1 AND ended_ms IS NULL", [run]);
+    let term = work.term;
+    // Whoever claimed it may have been another before this one.
+    let begun = work.execute(
+        "UPDATE runs SET state = 'running', retry_at_ms = NULL, term = ?2 WHERE id = ?1 AND ended_ms IS NULL",
+        (run, term),
+    );
     Ok(begun? > 0)
 }
 

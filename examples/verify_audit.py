@@ -112,10 +112,12 @@ def read_checkpoint(text, key):
         if (signer, blob[:4]) == (name, hashed):
             break
     else:
-        raise ValueError("the key did not sign it")
+        blob = None
     lines = body.split("\n")
     if lines[0] != name:
         raise ValueError(f"it is of {lines[0]}, the key is that of {name}")
+    if blob is None:
+        raise Tampered("the key did not sign the checkpoint: it was replaced, or somebody else signed that")
     if not is_signed(public, body.encode(), blob[4:]):
         raise Tampered("the checkpoint's signature is wrong")
     time = next((line[5:] for line in lines if line.startswith("time ")), "an unknown time")

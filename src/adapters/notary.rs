@@ -73,15 +73,19 @@ impl Notary {
         let own = public_half(&key, name);
         let public = data_dir.join(PUBLIC_FILE);
         let mut known = known_keys(data_dir)?;
+        let kept = Kept::at(data_dir);
+        let last = kept.last(&own.name)?;
         let state = match known.iter().rfind(|key| key.name == own.name) {
             _ if known.contains(&own) => KeyState::Kept,
-            None => KeyState::Made,
             Some(before) => KeyState::Replaced { before: before.to_string() },
+            // The public halves are gone too, but not what the key before has signed.
+            None => match last.iter().filter(|last| !last.names(&own)).find_map(|last| last.note.signatures.first()) {
+                Some(by) => KeyState::Replaced { before: format!("{}+{}", by.name, hex::encode(by.key_hash)) },
+                None => KeyState::Made,
+            },
         };
         known.retain(|key| *key != own);
         known.push(own.clone());
-        let kept = Kept::at(data_dir);
-        let last = kept.last(&own.name)?;
         Ok((Notary { key, own, known, public, kept, last: Mutex::new(last) }, state))
     }
 

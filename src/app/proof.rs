@@ -262,11 +262,11 @@ impl App {
     /// Reads a checkpoint that somebody kept. Believed are the keys that this store knows, or `key` alone.
     pub async fn read_presented(&self, checkpoint: &str, key: Option<&str>) -> Result<Anchor, Presented> {
         let signed = Signed::parse(checkpoint).map_err(Presented::Checkpoint)?;
-        let keys = match key {
-            Some(key) => vec![key.parse().map_err(Presented::Key)?],
-            None => self.notary().map(|notary| notary.keys().to_vec()).unwrap_or_default(),
+        let anchor = match key {
+            Some(key) => signed.anchor_by(&key.parse().map_err(Presented::Key)?, is_right),
+            None => signed.anchor(self.notary().map(|notary| notary.keys()).unwrap_or_default(), is_right),
         };
-        let anchor = signed.anchor(&keys, is_right).map_err(Presented::Checkpoint)?;
+        let anchor = anchor.map_err(Presented::Checkpoint)?;
         match self.store.store_id().await.map(|id| origin(&id)) {
             Ok(expected) if expected != signed.checkpoint.origin => {
                 let found = signed.checkpoint.origin;

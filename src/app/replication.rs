@@ -6,6 +6,7 @@ mod bring_back;
 mod copy;
 mod course;
 mod owner;
+mod resume;
 mod ship;
 mod snapshot;
 #[cfg(test)]
@@ -51,6 +52,12 @@ pub struct Terms {
     pub spool_bytes: u64,
     /// How long what was stays restorable.
     pub keep: Duration,
+    /// What the segments since a snapshot may always come to before the next.
+    pub little: u64,
+}
+
+impl Terms {
+    pub const LITTLE: u64 = 64 << 20;
 }
 
 /// Everything the replicator works with. It outlives the replicator's loop, which may be started anew.
@@ -121,7 +128,7 @@ impl Replication {
         let spool = Spool::open(terms.spool.clone())?;
         let owner = Owner::of(&spool)?;
         let status = Status { behind_since: Some(Instant::now()), ..Status::default() };
-        Ok(Arc::new(Replication {
+        let mut replication = Replication {
             place,
             capture: store.capture(),
             store,
@@ -134,7 +141,11 @@ impl Replication {
             owner: tokio::sync::Mutex::new(owner),
             looked: tokio::sync::Mutex::default(),
             cut_made: Notify::new(),
-        }))
+        };
+        let (mut course, instance) = (Course::default(), replication.owner.get_mut().instance().to_owned());
+        replication.take_up(&instance, &mut course);
+        replication.course = course.into();
+        Ok(Arc::new(replication))
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {

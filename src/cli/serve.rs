@@ -225,6 +225,8 @@ impl Running {
                 component = "command-center",
                 "the store does not close; what was answered is on disk all the same"
             );
+        } else if let Some(replication) = app.replication() {
+            replication.leave().await;
         }
         watched.cancel();
         watchdog.thread().unpark();

@@ -88,6 +88,29 @@ fn a_lost_key_is_replaced_and_what_it_signed_stays_good() {
 }
 
 #[test]
+fn a_key_that_was_taken_away_with_its_public_half_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = open(folder.path());
+    let signed = first.sign(head(1), NOW).unwrap();
+    for file in [KEY_FILE, PUBLIC_FILE] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    let (second, state) = Notary::open(folder.path(), None, "s1").unwrap();
+    let by = &signed.note.signatures[0];
+    assert_eq!(state, KeyState::Replaced { before: format!("{}+{}", by.name, hex::encode(by.key_hash)) });
+    second.publish().unwrap();
+    assert_eq!(open(folder.path()).1, KeyState::Kept);
+    // Somebody who believes the first key alone sees that another signs.
+    let signed = second.sign(head(2), NOW + 1).unwrap();
+    let found = signed.anchor_by(first.key(), is_right).unwrap_err();
+    assert!(found.is_tampering() && found.to_string().contains("was replaced"), "{found}");
+    assert!(signed.anchor_by(second.key(), is_right).is_ok());
+    let (others, _) = Notary::open(tempfile::tempdir().unwrap().path(), None, "s2").unwrap();
+    let found = signed.anchor_by(others.key(), is_right).unwrap_err();
+    assert!(matches!(found, BadCheckpoint::OtherStore { .. }), "{found}");
+}
+
+#[test]
 fn a_damaged_key_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = folder.path().join("keys/own.key");

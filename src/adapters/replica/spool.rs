@@ -20,7 +20,7 @@ pub struct Spooled {
     pub size: u64,
     /// Where the store stands at its end.
     pub end: Point,
-    /// When its oldest change was made; unknown for what an earlier start left.
+    /// When its oldest change was made, or it was found where an earlier start left it.
     pub since: Option<Instant>,
 }
 
@@ -30,6 +30,8 @@ pub struct Spool {
     bytes: u64,
     scratches: u32,
 }
+
+const LEFT: &str = "left";
 
 /// Names of a snapshot's files on their way begin so; what a crash left of them is removed at the next opening.
 const SCRATCH: &str = "snapshot.";
@@ -66,7 +68,13 @@ impl Spool {
                 let end = segment.end()?;
                 let is_named = stem == file_stem(&segment.generation, segment.index);
                 let (generation, index) = (segment.generation, segment.index);
-                is_named.then_some(Spooled { generation, index, size: bytes.len() as u64, end, since: None })
+                is_named.then_some(Spooled {
+                    generation,
+                    index,
+                    size: bytes.len() as u64,
+                    end,
+                    since: Some(Instant::now()),
+                })
             });
             match whole {
                 Some(spooled) => left.push(spooled),
@@ -138,6 +146,18 @@ impl Spool {
 
     fn path(&self, spooled: &Spooled) -> PathBuf {
         self.folder.join(format!("{}.seg", file_stem(&spooled.generation, spooled.index)))
+    }
+
+    /// How the copy was left by a stop, for the next start.
+    pub fn leave(&self, bytes: &[u8]) -> io::Result<()> {
+        fs::write(self.folder.join(LEFT), bytes)
+    }
+
+    /// It is good for one start.
+    pub fn take_left(&self) -> Option<Vec<u8>> {
+        let path = self.folder.join(LEFT);
+        let bytes = fs::read(&path).ok()?;
+        fs::remove_file(&path).ok().map(|()| bytes)
     }
 
     /// What the last start on this data directory called itself at the destination.

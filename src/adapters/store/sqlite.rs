@@ -124,8 +124,8 @@ impl SqliteStore {
     }
 
     fn open_with(path: &Path, lock: Option<StoreLock>) -> StoreResult<SqliteStore> {
-        // Closing in order moves the log into the database and takes it away.
-        let was_closed_in_order = !with_suffix(path, "-wal").exists();
+        // Closing in order moves the log into the database and takes it away; who has only read since leaves an empty one.
+        let was_closed_in_order = capture::is_without_log(path);
         let mut connection = Connection::open(path).map_err(|e| open_failed(path, &e))?;
         configure(&connection).map_err(|e| open_failed(path, &e))?;
         migrate(&mut connection, path)?;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::resume::Left;
 use super::{Replication, Trouble};
 use crate::adapters::replica::Spooled;
 use crate::adapters::store::Taken;
@@ -16,6 +17,8 @@ pub(super) struct Course {
     pub generation: Option<Generation>,
     /// Generations begun under this epoch.
     pub count: u32,
+    /// The generation is one that the last stop left, and the destination has not been held against that yet.
+    pub left: Option<Left>,
 }
 
 pub(super) struct Generation {
@@ -29,6 +32,8 @@ pub(super) struct Generation {
     pub since_snapshot: u64,
     /// When that was begun.
     pub snapshot_at: Instant,
+    /// The first segment after the last that is there.
+    pub snapshot_segment: u64,
     /// Its size, once it is there.
     pub snapshot_bytes: Option<u64>,
 }
@@ -98,6 +103,7 @@ impl Replication {
 
     /// Ends the generation at hand, if there is one.
     pub(super) async fn end(&self, course: &mut Course, reason: &str) {
+        course.left = None;
         if let Some(generation) = course.generation.take() {
             self.capture.rest();
             self.gap(&generation.name, reason).await;

@@ -61,6 +61,10 @@ impl Owner {
         Ok(Owner { instance, may_return: true, claim: None, store: None })
     }
 
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     fn writer(&self, store: &str, epoch: u64, now: Millis, last_seq: Option<i64>, released: bool) -> Vec<u8> {
         let instance = self.instance.clone();
         stamped::encode(&Writer {
@@ -95,6 +99,10 @@ impl Replication {
                 drop(owner);
                 self.refused(&reason).await;
                 Err(Trouble::Refused(reason))
+            }
+            Ok(()) => {
+                drop(owner);
+                self.prove().await
             }
             other => other,
         }
@@ -170,6 +178,7 @@ impl Replication {
             }
             swapped => swapped?,
         };
+        self.hold_against(writer.as_ref(), &owner.instance).await;
         let now = Instant::now();
         owner.claim = Some(Claim { epoch, tag, checked: now, beaten: now });
         {
@@ -221,7 +230,10 @@ impl Replication {
             status.behind_since.get_or_insert_with(Instant::now);
             (status.generation, status.complete) = (None, None);
         }
-        self.course.lock().await.generation = None;
+        {
+            let mut course = self.course.lock().await;
+            (course.generation, course.left) = (None, None);
+        }
         self.capture.rest();
         self.spool().drop_all();
         tracing::error!(component = "replication", "nothing is replicated: {reason}");

@@ -26,7 +26,6 @@ use crate::core::timing::{iso, seconds};
 /// size and more than a little: restoring reads both.
 const DAILY: Duration = Duration::from_secs(86_400);
 const TIMES: u64 = 4;
-const LITTLE: u64 = 64 << 20;
 const LEVEL: i32 = 3;
 
 /// A snapshot on its way.
@@ -59,10 +58,13 @@ impl Replication {
             status.epoch.filter(|_| status.failures == 0)
         };
         let Some(epoch) = epoch else { return TEND };
-        let is_new = match &self.course.lock().await.generation {
-            None => true,
-            Some(generation) if generation.is_outgrown() => false,
-            Some(_) => return TEND,
+        let is_new = {
+            let course = self.course.lock().await;
+            match &course.generation {
+                None => true,
+                Some(generation) if course.left.is_none() && generation.is_outgrown(self.terms.little) => false,
+                Some(_) => return TEND,
+            }
         };
         match self.snapshot(epoch, is_new).await {
             Ok(()) => {
@@ -125,6 +127,7 @@ impl Replication {
                 end: point,
                 since_snapshot: 0,
                 snapshot_at: began,
+                snapshot_segment: next,
                 snapshot_bytes: None,
             });
         }
@@ -169,6 +172,7 @@ impl Replication {
             let mut course = self.course.lock().await;
             let generation = course.generation.as_mut().filter(|generation| generation.name == manifest.generation);
             let Some(generation) = generation else { return };
+            generation.snapshot_segment = manifest.first_segment;
             generation.snapshot_bytes.replace(manifest.stored_size).is_none()
         };
         {
@@ -271,9 +275,9 @@ impl Replication {
 
 impl Generation {
     /// Whether a new snapshot is due. Not before the first is there.
-    fn is_outgrown(&self) -> bool {
+    fn is_outgrown(&self, little: u64) -> bool {
         let Some(snapshot) = self.snapshot_bytes else { return false };
-        self.snapshot_at.elapsed() >= DAILY || self.since_snapshot > (snapshot * TIMES).max(LITTLE)
+        self.snapshot_at.elapsed() >= DAILY || self.since_snapshot > (snapshot * TIMES).max(little)
     }
 }
 

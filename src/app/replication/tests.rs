@@ -2,6 +2,7 @@
 //! truthfully that it is none.
 
 mod ending;
+mod keeping;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ struct Site {
 }
 
 const SPOOL_MB: u64 = 2;
+const LITTLE: u64 = 100_000;
 
 impl Site {
     fn new() -> Site {
@@ -37,6 +39,7 @@ impl Site {
             spool: home.path().join("spool"),
             spool_bytes: SPOOL_MB << 20,
             keep: Duration::from_secs(86_400),
+            little: LITTLE,
         };
         let replication = Replication::new(place.clone(), store.clone(), Clock::System, metrics, terms).unwrap();
         Site { home, place, store, replication }
@@ -52,6 +55,15 @@ impl Site {
         let caller = Caller { source: Source::Api, actor: "test".into() };
         let entry = || draft(None, operation::REPLICATION_GAP, &caller, "a", json!({"x": 1}));
         self.store.append((0..count).map(|_| entry()).collect(), 1_000).await.unwrap();
+        self.settle().await;
+    }
+
+    /// Changes without an entry, which compress badly.
+    async fn make_noise(&self, count: usize) {
+        let seed = uuid::Uuid::now_v7();
+        let noise = |n: usize| hex::encode(crate::core::model::Digest::of(format!("{seed} {n}").as_bytes()).0);
+        let noise: String = (0..count).map(noise).collect();
+        self.store.put_fact("noise", Some(noise), Vec::new(), 1).await.unwrap();
         self.settle().await;
     }
 
@@ -212,9 +224,7 @@ async fn while_the_destination_is_away_the_spool_holds_what_it_may() {
     // More than fits: it is dropped, and told.
     let generation = view.generation;
     for _ in 0..60 {
-        let noise: String = (0..12_000).map(|_| uuid::Uuid::now_v7().to_string()).collect();
-        site.store.put_fact("noise", Some(noise), Vec::new(), 1).await.unwrap();
-        site.store.freeze(0).await.unwrap();
+        site.make_noise(12_000).await;
         site.replication.cut_round().await;
         assert!(site.view().await.spool_bytes <= SPOOL_MB << 20);
     }

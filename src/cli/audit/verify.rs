@@ -160,9 +160,11 @@ fn read_brought(brought: &Brought, known: &[VerifierKey], name: &str) -> Result<
     let hint = "give a file that `audit checkpoint` wrote, and with --key what `audit key` printed";
     let key = brought.key.as_deref().map(str::parse).transpose();
     let key = key.map_err(|error: crate::core::audit::BadNote| other(error.to_string(), hint))?;
-    let own = key.map(|key| vec![key]);
     let read = Signed::parse(&brought.text).and_then(|signed| {
-        let anchor = signed.anchor(own.as_deref().unwrap_or(known), is_right)?;
+        let anchor = match &key {
+            Some(key) => signed.anchor_by(key, is_right)?,
+            None => signed.anchor(known, is_right)?,
+        };
         let (found, expected) = (signed.checkpoint.origin, name.to_owned());
         if found == expected { Ok(anchor) } else { Err(BadCheckpoint::OtherStore { found, expected }) }
     });

@@ -43,6 +43,7 @@ fn try_replicate(app: &App, store: Arc<SqliteStore>) -> anyhow::Result<()> {
         spool: spool_folder(&settings.data_dir),
         spool_bytes: u64::from(settings.replication.spool_mb) << 20,
         keep: Duration::from_secs(u64::from(settings.replication.keep_days) * 86_400),
+        little: ReplicationTerms::LITTLE,
     };
     let folder = terms.spool.clone();
     let replication = Replication::new(place, store, app.clock.clone(), app.metrics.clone(), terms)

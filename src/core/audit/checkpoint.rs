@@ -39,6 +39,11 @@ pub enum BadCheckpoint {
     Body(&'static str),
     #[error("the checkpoint is signed by {signers}, of which no key is known here")]
     UnknownKey { signers: String },
+    #[error(
+        "the checkpoint is signed by {signers}, and not by the key that was given: the key was replaced, or somebody \
+         else signed it"
+    )]
+    OtherKey { signers: String },
     #[error("the checkpoint's signature is wrong: it was changed after it was signed, or signed by somebody else")]
     Signature,
     #[error("the checkpoint is of another store: it says {found}, this is {expected}")]
@@ -48,7 +53,7 @@ pub enum BadCheckpoint {
 impl BadCheckpoint {
     /// Whether this shows tampering; else nothing could be told.
     pub fn is_tampering(&self) -> bool {
-        *self == BadCheckpoint::Signature
+        matches!(self, BadCheckpoint::Signature | BadCheckpoint::OtherKey { .. })
     }
 }
 
@@ -137,6 +142,28 @@ impl Signed {
         }
         let says = format!("the checkpoint of {}", iso(self.checkpoint.at));
         Ok(Anchor { head: self.checkpoint.head, says })
+    }
+}
+
+impl Signed {
+    /// The same where the caller believes one key alone, and has it from elsewhere.
+    pub fn anchor_by(
+        &self,
+        key: &VerifierKey,
+        is_right: impl Fn(&[u8; 32], &[u8], &[u8]) -> bool,
+    ) -> Result<Anchor, BadCheckpoint> {
+        self.anchor(std::slice::from_ref(key), is_right).map_err(|error| match error {
+            BadCheckpoint::UnknownKey { .. } if key.name != self.checkpoint.origin => {
+                BadCheckpoint::OtherStore { found: self.checkpoint.origin.clone(), expected: key.name.clone() }
+            }
+            BadCheckpoint::UnknownKey { signers } => BadCheckpoint::OtherKey { signers },
+            other => other,
+        })
+    }
+
+    /// Whether one of the signatures says that it is the key's.
+    pub fn names(&self, key: &VerifierKey) -> bool {
+        self.note.signatures.iter().any(|signature| key.made(signature))
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -21,6 +21,9 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// From here on the replicator is called before its time.
 const MANY_BYTES: u64 = 8 << 20;
+
+/// Files' times go no finer everywhere: what is written so soon after may bear the same time.
+const TICK: Duration = Duration::from_millis(50);
 
 const LOG_HEAD: usize = 32;
 const FRAME_HEAD: usize = 24;
@@ -41,6 +44,8 @@ struct State {
     /// Somebody else has written since.
     others_wrote: bool,
     is_recording: bool,
+    /// The recording goes on from an earlier opening: all of the log that was begun since belongs to it.
+    is_resumed: bool,
     gap: Option<String>,
     page_size: u32,
     last: Point,
@@ -101,6 +106,14 @@ impl Capture {
         state.snapshot_after = Some(state.closed.len());
     }
 
+    /// Goes on from `point`, where an earlier opening's recording ended. What has been committed since the store was
+    /// opened is in a log that was begun since, and is read from its beginning.
+    pub fn resume(&self, point: Point) {
+        let mut state = self.state();
+        state.clear();
+        (state.is_recording, state.is_resumed, state.last) = (true, true, point);
+    }
+
     /// Takes what has been captured, at most up to where a snapshot was begun.
     ///
     /// # Errors
@@ -133,7 +146,7 @@ impl Capture {
         let mut state = self.state();
         state.clear();
         state.gap = None;
-        state.is_recording = false;
+        (state.is_recording, state.is_resumed) = (false, false);
     }
 
     /// When the oldest commit that waits here was made.
@@ -173,6 +186,21 @@ impl SqliteStore {
     /// Has the writer keep what commits change, from the next snapshot on. Once on, it stays so.
     pub fn capture(&self) -> Arc<Capture> {
         self.writer.capture(&self.path)
+    }
+
+    /// What tells the database's file, now that it is closed, from one that was written to since; `None` while a log
+    /// lies beside it.
+    pub fn left_as(&self) -> Option<String> {
+        let written = std::fs::metadata(&self.path).ok()?.modified().ok()?;
+        if written.elapsed().is_ok_and(|age| age < TICK) {
+            std::thread::sleep(TICK);
+        }
+        if is_without_log(&self.path) { stamp(&self.path) } else { None }
+    }
+
+    /// The same of what was found at the opening.
+    pub fn found_as(&self) -> Option<String> {
+        if self.was_closed_in_order { stamp(&self.path) } else { None }
     }
 
     /// Waits until all that was answered is captured: the writer does that when its answers are out.
@@ -262,6 +290,10 @@ impl State {
             _ if self.others_wrote || !alone() => return Err("another program has written to the database".to_owned()),
             _ => 1,
         };
+        // A log that had been there before would not be the first of its file.
+        if std::mem::take(&mut self.is_resumed) && big_endian(&head[12..16]) != 0 {
+            return Err("the write-ahead log was begun anew since the store was opened".to_owned());
+        }
         self.read = Some(mark);
         self.others_wrote = false;
         if !self.is_recording {
@@ -299,6 +331,30 @@ impl State {
         self.since.get_or_insert_with(Instant::now);
         Ok(())
     }
+}
+
+/// Whether the database's file holds all there is.
+pub(super) fn is_without_log(database: &Path) -> bool {
+    match std::fs::metadata(super::with_suffix(database, "-wal")) {
+        Ok(meta) => meta.len() == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Size and times, and which file it is.
+fn stamp(path: &Path) -> Option<String> {
+    let meta = std::fs::metadata(path).ok()?;
+    let nanos =
+        |at: std::time::SystemTime| at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let modified = nanos(meta.modified().ok()?);
+    #[cfg(unix)]
+    let which = {
+        use std::os::unix::fs::MetadataExt as _;
+        format!("{}.{} {}.{}", meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec())
+    };
+    #[cfg(not(unix))]
+    let which = meta.created().map_or(0, nanos);
+    Some(format!("{} {modified} {which}", meta.len()))
 }
 
 fn big_endian(bytes: &[u8]) -> u32 {

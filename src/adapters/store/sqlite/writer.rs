@@ -330,7 +330,10 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
         for answer in answers {
             answer(committed.clone());
         }
-        if let (Some(capture), Some(pages)) = (shared.capture.get(), checkpoint::log_grown()) {
+        // What was committed before there was a capture is found with the first group after.
+        if let Some(capture) = shared.capture.get()
+            && let Some(pages) = checkpoint::log_grown()
+        {
             capture.after_commit(pages, Point { head, at }, || data_version(connection) == version);
         }
         shared.log.after_group(connection);

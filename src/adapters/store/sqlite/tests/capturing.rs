@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::adapters::store::{Capture, Pace};
+use crate::core::replica::Point;
 use crate::core::replica::segment::Section;
 
 /// A copy kept by applying what was captured.
@@ -147,13 +148,36 @@ async fn story(seed: u64) {
                 mirror.begin(&store).await;
             }
             _ => {
-                drop(capture);
+                mirror.check(&store, &capture).await;
+                if dice.roll(2) == 0 {
+                    grow(&store, 1, 900, true).await;
+                }
                 store.close();
-                drop(store);
+                let is_followed = mirror.follow(&capture);
+                let left = store.left_as();
+                let others = dice.roll(3);
+                if others == 0 {
+                    place.shell().execute("INSERT INTO ballast (data) VALUES (randomblob(50))", []).unwrap();
+                }
+                // As every start does first.
+                assert_eq!(crate::adapters::store::rescue::older_schema(&place.path()), None);
                 store = SqliteStore::open(&place.path()).unwrap();
+                let is_as_left = left.is_some() && left == store.found_as();
+                assert_eq!(is_as_left, others > 0, "what others wrote is seen, and nothing else");
+                if others == 1 {
+                    // Before it is gone on: found in the log.
+                    place.shell().execute("INSERT INTO ballast (data) VALUES (randomblob(50))", []).unwrap();
+                    grow(&store, 1, 50, true).await;
+                }
                 capture = store.capture();
-                mirror = Mirror::default();
-                mirror.begin(&store).await;
+                if is_followed && is_as_left {
+                    capture.resume(Point { head: Head { seq: mirror.seq, ..Head::default() }, at: 1 });
+                    // With any group of jobs, also one that changes nothing.
+                    store.captured().await;
+                } else {
+                    mirror = Mirror::default();
+                    mirror.begin(&store).await;
+                }
             }
         }
         if dice.roll(3) > 0 {

@@ -219,6 +219,14 @@ pub struct Promised {
     pub commit: Option<i64>,
 }
 
+/// The stat of a file whose content has this digest.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    pub row: i64,
+    pub digest: Digest,
+    pub stamp: u64,
+}
+
 /// What start-up needs of each schedule.
 #[derive(Clone, Debug)]
 pub struct FleetRow {
@@ -369,11 +377,12 @@ pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send +
     fn append(&self, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, Vec<i64>>;
     /// Takes slots; the answer says what came of each claim.
     fn claim(&self, claims: Vec<Claim>, now: Millis) -> StoreFuture<'_, Vec<Granted>>;
-    /// Moves timers without a run, e.g. past a slot that is skipped.
-    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()>;
+    /// Moves timers without a run, e.g. past a slot that is skipped. The answer says of each whether the
+    /// schedule was as it is known.
+    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, Vec<bool>>;
     /// Moves timers from the end of a pause to a slot, each with the entry that tells of it; where the
-    /// timer stands elsewhere by now, neither.
-    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()>;
+    /// timer stands elsewhere by now, neither. The answer is as with `advance`.
+    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, Vec<bool>>;
     /// A run that had waited goes on; the answer is whether it has not ended meanwhile.
     fn begin_run(&self, run: i64) -> StoreFuture<'_, bool>;
     /// An attempt failed; the run waits for the next one.
@@ -384,8 +393,9 @@ pub trait Store: RecordStore + RunHistory + Inbox + Upkeep + AuditStore + Send +
     /// brings them has the counts added to its own, as long as it has not ended.
     fn write_pages(&self, id: ScheduleId, run: i64, pages: Vec<Page>, now: Millis) -> StoreFuture<'_, ImportStats>;
     fn bookmark(&self, id: ScheduleId, resource: Resource) -> StoreFuture<'_, Option<Value>>;
-    /// Remembers files' stats, so that the next start need not read them again.
-    fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()>;
+    /// Remembers the stats of files whose content is what was applied, so that the next start need not read
+    /// them again; of rows that have another content by now, none.
+    fn set_stamps(&self, stamps: Vec<Stamp>) -> StoreFuture<'_, ()>;
     /// Records a file that cannot be used, with entries for the audit.
     fn put_problem(&self, problem: Problem, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;
     fn clear_problem(&self, path: String, drafts: Vec<Draft>, now: Millis) -> StoreFuture<'_, ()>;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::drift::Seen;
 use super::mutate::with_room;
-use crate::adapters::store::{Applied, Author, Change, ChangeKind, Intent, Put, StoreResult};
+use crate::adapters::store::{Applied, Author, Change, ChangeKind, Intent, Put, StoreError, StoreResult};
 use crate::core::audit::{Draft, Metadata, operation};
 use crate::core::fleet::Member;
 use crate::core::model::{Caller, Digest, Millis, ScheduleId, ScheduleSpec, Source};
@@ -117,7 +117,14 @@ impl App {
         let operations: Vec<&'static str> = steps.map(|step| operation_of(step.action)).collect();
         let seen = self.note_drift(&planned, now);
         let changes = planned.into_iter().map(|plan| change(plan, &seen)).collect();
-        let applied = self.store.apply(changes, intents.into_iter().collect(), now).await?;
+        let intents: Vec<Intent> = intents.into_iter().collect();
+        let is_asked_for = !intents.is_empty();
+        let applied = self.store.apply(changes, intents, now).await.inspect_err(|error| {
+            // It may have taken effect all the same; whoever asked is told that it has not, and a pass looks.
+            if is_asked_for && matches!(error, StoreError::Failed { .. }) {
+                self.pass_wanted.notify_one();
+            }
+        })?;
         self.remember(&memos, &applied, &windows);
         for operation in operations {
             self.metrics.event(operation, "info");

@@ -16,8 +16,10 @@ use crate::adapters::source::{FileStat, Files, SourceError, Swap};
 use crate::adapters::store::{Intent, Promised, ScheduleRow, StoreError, StoreFuture, StoreResult};
 use crate::core::audit::operation;
 use crate::core::desired::{self, Defaults};
+use crate::core::fleet::Sync;
 use crate::core::model::{Caller, Digest, ScheduleId, ScheduleSpec};
 use crate::core::plan::{self, Action, Desired, Observed, Step, diff};
+use crate::core::row::fingerprint;
 
 /// What a caller wants done to a schedule.
 #[derive(Clone, Debug)]
@@ -249,6 +251,7 @@ impl App {
         if base.digest.is_none() || base.digest == known {
             return Ok(row);
         }
+        self.doubt_that_it_is_applied(id, base);
         self.git_busy().await;
         self.look_for_commits().await;
         let mut tally = Tally::default();
@@ -259,6 +262,16 @@ impl App {
         }
         self.settle_pauses(tally.pauses).await?;
         Ok(self.store.schedule(id.clone()).await?)
+    }
+
+    /// Memory's word that the file is applied is not taken where the row says otherwise.
+    fn doubt_that_it_is_applied(&self, id: &ScheduleId, base: &Base) {
+        let basis = base.digest.map(|digest| fingerprint(self.defaults().basis(id.connector, digest)));
+        let mut fleet = self.fleet();
+        let believed = fleet.get(id.connector, id.tenant.as_str()).filter(|glance| Some(glance.content) == basis);
+        if let Some(glance) = believed {
+            fleet.set_sync(glance.slot, Sync::Drifted);
+        }
     }
 
     fn plan_mutation(

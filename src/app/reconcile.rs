@@ -13,7 +13,7 @@ use super::defaults::BECAUSE;
 use super::error::AppError;
 use super::loops::came_round;
 use super::reading::{Found, Reading, Valid, is_same_file, read_all};
-use crate::adapters::store::{Problem, ScheduleRow};
+use crate::adapters::store::{Problem, ScheduleRow, Stamp};
 use crate::core::audit::operation;
 use crate::core::desired::{Defaults, Diagnostic, parse};
 use crate::core::fleet::{Glance, Sync};
@@ -31,7 +31,7 @@ pub(super) struct Tally {
     /// Schedules whose file is not there: only a complete scan may believe it.
     pub absent: Vec<ScheduleId>,
     /// Files read and found to be what is applied, to be remembered as such.
-    stamps: Vec<(i64, u64)>,
+    stamps: Vec<Stamp>,
     /// Git went to work meanwhile: what was read after that is of no one commit and was not applied.
     pub is_cut_off: bool,
 }
@@ -170,7 +170,7 @@ impl App {
                 if self.is_as_applied(&glance, &valid) {
                     self.fleet().set_stamp(glance.slot, valid.stamp);
                     if valid.stamp != glance.stamp {
-                        tally.stamps.push((glance.row, valid.stamp));
+                        tally.stamps.push(Stamp { row: glance.row, digest: valid.digest, stamp: valid.stamp });
                     }
                     return Ok(None);
                 }

@@ -113,5 +113,11 @@ fn passed_over(row: &FleetRow, until: Millis, timers: &mut TimerCheck) -> Option
     }
     let turn = timers.turn(row, due)?;
     let slots = turn.missed.saturating_add(u32::try_from(turn.slots.len()).unwrap_or(u32::MAX));
-    Some(Advance { row: row.row, from: due, to: turn.next, missed: Missed::of(Miss::Folded, slots) })
+    Some(Advance {
+        row: row.row,
+        from: due,
+        to: turn.next,
+        applied: Some(row.applied),
+        missed: Missed::of(Miss::Folded, slots),
+    })
 }

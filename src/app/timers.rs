@@ -13,7 +13,7 @@ use super::apply::{diff_value, draft, new_action_id};
 use super::blocking::rest;
 use super::runs::Job;
 use super::windows::Gatekeeper;
-use crate::adapters::store::{Advance, Claim, Granted};
+use crate::adapters::store::{Advance, Claim, Granted, StoreResult};
 use crate::core::audit::{Draft, operation};
 use crate::core::fleet::{Fleet, Slot};
 use crate::core::missed::{Miss, Missed};
@@ -98,8 +98,13 @@ impl App {
     /// Takes what is due now.
     pub(super) fn due_now(&self, mut fleet: MutexGuard<'_, Fleet>) -> DueBatch {
         let now = self.clock.now();
-        if now < self.dispatcher_seen.swap(now, Ordering::Relaxed) - SET_BACK_MS {
-            self.clock_was_set_back(&mut fleet);
+        let seen = self.dispatcher_seen.swap(now, Ordering::Relaxed);
+        if now < seen {
+            // The window that something waits for may not have begun yet.
+            fleet.wake_all();
+        }
+        if now < seen - SET_BACK_MS {
+            self.clock_was_set_back();
         }
         let due = fleet.take_due(now, BATCH);
         let mut gatekeeper = Gatekeeper::at(self.windows(), now);
@@ -108,7 +113,8 @@ impl App {
             let Some((id, glance)) = fleet.id(slot).zip(fleet.glance(slot)) else { continue };
             let Some((Ok(rhythm), policy)) = fleet.rhythm(slot).zip(fleet.policy(slot)) else { continue };
             if glance.paused {
-                let advance = Advance { row: glance.row, from: at, to: rhythm.next_after(now), missed: Missed::NONE };
+                let (to, applied) = (rhythm.next_after(now), Some(glance.applied));
+                let advance = Advance { row: glance.row, from: at, to, applied, missed: Missed::NONE };
                 batch.lifts.push((slot, advance, lifted(&id, at)));
                 continue;
             }
@@ -124,7 +130,8 @@ impl App {
             if is_braked {
                 missed = missed.and(Miss::Brake, u32::try_from(slots.len()).unwrap_or(u32::MAX));
             }
-            let advance = Advance { row: glance.row, from: at, to: next, missed };
+            let applied = Some(glance.applied);
+            let advance = Advance { row: glance.row, from: at, to: next, applied, missed };
             if is_braked || slots.is_empty() {
                 batch.skipped.push((slot, advance));
             } else {
@@ -135,10 +142,9 @@ impl App {
     }
 
     /// Without this a schedule would stay silent for as long as the clock was set back: timers go back to
-    /// the next slot after now, and what waits for a window is looked at. No claimed slot is claimed again.
-    fn clock_was_set_back(&self, fleet: &mut Fleet) {
+    /// the next slot after now. No claimed slot is claimed again.
+    fn clock_was_set_back(&self) {
         tracing::warn!(component = "acculynx-scheduler", "the clock was set back; timers are checked");
-        fleet.wake_all();
         self.timers_in_doubt.store(true, Ordering::Release);
         self.pass_wanted.notify_one();
     }
@@ -173,27 +179,33 @@ impl App {
         if !skipped.is_empty() {
             let advances = skipped.iter().map(|(_, advance)| *advance).collect();
             let moved = self.store.advance(advances).await;
-            self.move_on(skipped, moved.is_ok()).await;
+            self.move_on(skipped, moved).await;
         }
-        if due.is_empty() {
-            return;
+        if !due.is_empty() {
+            self.claim(due).await;
         }
+    }
+
+    async fn claim(self: &Arc<Self>, due: Vec<Due>) {
         let granted = self.store.claim(due.iter().flat_map(Due::claims).collect(), self.clock.now()).await;
-        self.move_on(due.iter().map(|due| (due.slot, due.advance)).collect(), granted.is_ok()).await;
-        match granted {
-            Ok(granted) => {
-                let mut granted = granted.into_iter();
-                for due in due {
-                    for slot in &due.slots {
-                        self.start_due(&due, *slot, granted.next().unwrap_or(Granted::Taken));
-                    }
-                }
-            }
+        let advances: Vec<_> = due.iter().map(|due| (due.slot, due.advance)).collect();
+        let mut granted = match granted {
+            Ok(granted) => granted.into_iter(),
             Err(error) => {
                 self.metrics.error();
                 tracing::error!(component = "acculynx-scheduler", %error, "could not claim due runs; trying again");
+                return self.line_up_again_soon(&advances).await;
+            }
+        };
+        let each: Vec<Vec<Granted>> = due.iter().map(|due| granted.by_ref().take(due.slots.len()).collect()).collect();
+        let as_known = each.iter().map(|granted| granted.first() != Some(&Granted::Outrun)).collect();
+        let outrun = self.went_on(advances, as_known);
+        for (due, granted) in due.iter().zip(each) {
+            for (slot, granted) in due.slots.iter().zip(granted) {
+                self.start_due(due, *slot, granted);
             }
         }
+        self.take_anew(outrun).await;
     }
 
     /// Starts the run of a slot, as far as it was granted.
@@ -201,7 +213,7 @@ impl App {
         let claimed = match granted {
             Granted::Run(claimed) => claimed,
             Granted::Overlap => return self.metrics.slots_missed(Miss::Overlap, 1),
-            Granted::Taken => return,
+            Granted::Taken | Granted::Outrun => return,
         };
         if !slot.is_late {
             self.note_lateness(slot.nominal);
@@ -217,24 +229,22 @@ impl App {
     /// Ends pauses whose end has come: their timers go on to the next slot after now.
     async fn lift(&self, lifts: Vec<(Slot, Advance, Draft)>) {
         let entries = lifts.iter().map(|(_, advance, entry)| (*advance, entry.clone())).collect();
-        let done = self.store.lift(entries, self.clock.now()).await;
-        if let Err(error) = &done {
-            self.metrics.error();
-            tracing::error!(component = "acculynx-scheduler", %error, "could not lift pauses; trying again");
-            rest(RETRY).await;
-        }
-        let earliest = lifts.iter().filter_map(|(_, advance, _)| advance.to).min();
-        let mut fleet = self.fleet();
-        for (slot, advance, _) in lifts {
-            if done.is_ok() {
-                fleet.lift(slot, advance.from, advance.to);
-                self.metrics.event(operation::RESUMED, "info");
-            } else {
-                fleet.put_back(slot);
+        let advances: Vec<(Slot, Advance)> = lifts.into_iter().map(|(slot, advance, _)| (slot, advance)).collect();
+        match self.store.lift(entries, self.clock.now()).await {
+            Ok(as_known) => {
+                for ((slot, advance), _) in advances.iter().zip(&as_known).filter(|(_, as_known)| **as_known) {
+                    self.fleet().lift(*slot, advance.from, advance.to);
+                    self.metrics.event(operation::RESUMED, "info");
+                }
+                let outrun = self.went_on(advances, as_known);
+                self.take_anew(outrun).await;
+            }
+            Err(error) => {
+                self.metrics.error();
+                tracing::error!(component = "acculynx-scheduler", %error, "could not lift pauses; trying again");
+                self.line_up_again_soon(&advances).await;
             }
         }
-        drop(fleet);
-        self.ring_for(if done.is_ok() { earliest } else { Some(Millis::MIN) });
     }
 
     #[expect(clippy::cast_precision_loss, reason = "microseconds of lateness")]
@@ -244,23 +254,69 @@ impl App {
     }
 
     /// After success the timers stand at their next slot; after a failure they are due again soon.
-    async fn move_on(&self, advances: Vec<(Slot, Advance)>, done: bool) {
-        if !done {
-            rest(RETRY).await;
-        }
-        let earliest =
-            advances.iter().filter_map(|(_, advance)| if done { advance.to } else { Some(advance.from) }).min();
-        let mut fleet = self.fleet();
-        for (slot, advance) in advances {
-            if done {
-                advance.missed.iter().for_each(|(why, count)| self.metrics.slots_missed(why, count));
-                fleet.advance(slot, advance.from, advance.to);
-            } else {
-                fleet.put_back(slot);
+    async fn move_on(&self, advances: Vec<(Slot, Advance)>, moved: StoreResult<Vec<bool>>) {
+        match moved {
+            Ok(as_known) => {
+                let outrun = self.went_on(advances, as_known);
+                self.take_anew(outrun).await;
             }
+            Err(_) => self.line_up_again_soon(&advances).await,
+        }
+    }
+
+    /// Has the timers stand in memory where the store has moved them; gives those it has not.
+    fn went_on(&self, advances: Vec<(Slot, Advance)>, as_known: Vec<bool>) -> Vec<(Slot, Advance)> {
+        let mut outrun = Vec::new();
+        let mut earliest = None;
+        let mut fleet = self.fleet();
+        for ((slot, advance), as_known) in advances.into_iter().zip(as_known) {
+            if !as_known {
+                outrun.push((slot, advance));
+                continue;
+            }
+            advance.missed.iter().for_each(|(why, count)| self.metrics.slots_missed(why, count));
+            fleet.advance(slot, advance.from, advance.to);
+            earliest = [earliest, advance.to].into_iter().flatten().min();
         }
         drop(fleet);
         self.ring_for(earliest);
+        outrun
+    }
+
+    /// What was changed between its taking and its claim is taken anew, by its new rules. Where memory
+    /// does not know of them a moment later, it has missed something that the store has.
+    async fn take_anew(&self, outrun: Vec<(Slot, Advance)>) {
+        let (behind, current): (Vec<_>, Vec<_>) =
+            outrun.into_iter().partition(|(slot, it)| self.is_known_as(*slot, it));
+        self.line_up_again(&current);
+        if behind.is_empty() {
+            return;
+        }
+        self.line_up_again_soon(&behind).await;
+        if behind.iter().any(|(slot, advance)| self.is_known_as(*slot, advance)) {
+            self.doubt_everything();
+        }
+    }
+
+    /// Whether the schedule still is, as far as memory knows, what it was when it was taken.
+    fn is_known_as(&self, slot: Slot, advance: &Advance) -> bool {
+        let glance = self.fleet().glance(slot);
+        glance.is_some_and(|glance| glance.row == advance.row && Some(glance.applied) == advance.applied)
+    }
+
+    async fn line_up_again_soon(&self, taken: &[(Slot, Advance)]) {
+        rest(RETRY).await;
+        self.line_up_again(taken);
+    }
+
+    fn line_up_again(&self, taken: &[(Slot, Advance)]) {
+        if taken.is_empty() {
+            return;
+        }
+        let mut fleet = self.fleet();
+        taken.iter().for_each(|(slot, _)| fleet.put_back(*slot));
+        drop(fleet);
+        self.ring_for(Some(Millis::MIN));
     }
 }
 

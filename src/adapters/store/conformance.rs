@@ -58,6 +58,7 @@ macro_rules! store_conformance {
                 overlap_is_decided_from_the_runs_that_are_not_done a_run_for_events_keeps_no_slot_back
                 a_run_between_two_attempts_makes_way_and_is_found_again
                 a_claim_moves_its_timer_unless_an_edit_came_between
+                whoever_knows_a_schedule_otherwise_neither_claims_nor_moves_it
                 a_claims_entries_come_only_with_its_grant terms_rise_with_each_opening
                 a_completion_shows_in_the_status missed_slots_and_lateness_are_kept failures_add_up_until_a_success
                 a_completion_after_the_delete_touches_no_other_schedule open_runs_survive_a_restart;

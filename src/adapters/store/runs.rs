@@ -3,16 +3,19 @@
 use super::{Draft, ImportStats, Millis, ScheduleId};
 use crate::core::missed::Missed;
 use crate::core::policy::Overlap;
+use crate::core::row::Fingerprint;
 use crate::core::run::{ErrorClass, RunState, Trigger};
 use crate::core::volume::ShortImport;
 
 /// A timer's move from one due time to the next. It takes place only while the timer still stands
-/// at `from`: an edit that came between has set it anew.
+/// at `from`, and the schedule is as whoever moves it knows it: by other rules it would move elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advance {
     pub row: i64,
     pub from: Millis,
     pub to: Option<Millis>,
+    /// What is known to be applied; with `None`, whatever is.
+    pub applied: Option<Fingerprint>,
     /// Slots that pass with this move and get no run.
     pub missed: Missed,
 }
@@ -36,7 +39,8 @@ pub struct Claim {
     pub asked: Option<Asked>,
     /// Attempts that were made under other runs: of one that repeats an interrupted run.
     pub attempts: u32,
-    /// How the timer moves with the claim, whatever comes of it; `None` leaves it.
+    /// How the timer moves with the claim, whatever comes of it; `None` leaves it. Of several slots of a
+    /// schedule in a row the first moves it, and the others are outrun where that is.
     pub advance: Option<Advance>,
     /// Entries to write with the claim, such as who asked for it.
     pub audit: Vec<Draft>,
@@ -64,13 +68,15 @@ pub enum Granted {
     Overlap,
     /// The slot had been taken before.
     Taken,
+    /// The schedule is not what the claim's move knows it to be; nothing was done.
+    Outrun,
 }
 
 impl Granted {
     pub fn run(self) -> Option<Claimed> {
         match self {
             Granted::Run(claimed) => Some(claimed),
-            Granted::Overlap | Granted::Taken => None,
+            Granted::Overlap | Granted::Taken | Granted::Outrun => None,
         }
     }
 }

@@ -244,15 +244,15 @@ impl Store for SqliteStore {
         self.writer.submit(Lane::Claim, "claim runs", move |work| runs::claim(work, claims, now))
     }
 
-    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()> {
+    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, Vec<bool>> {
         self.writer.submit(Lane::Claim, "move timers", move |work| runs::advance(work, &advances))
     }
 
-    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()> {
+    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, Vec<bool>> {
         self.writer.submit(Lane::Claim, "lift pauses", move |work| runs::lift(work, lifts, now))
     }
 
-    fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()> {
+    fn set_stamps(&self, stamps: Vec<Stamp>) -> StoreFuture<'_, ()> {
         self.writer.submit(Lane::Completion, "remember files' stats", move |work| write::set_stamps(work, &stamps))
     }
 

@@ -39,6 +39,20 @@ fn waits(end: Millis, window: &str) -> (Option<String>, Option<String>, Option<S
 }
 
 #[tokio::test]
+async fn a_clock_set_back_by_a_moment_to_before_a_window_ends_the_wait_for_its_end() {
+    let world = World::new(&[("noop/a", "cron: '59 1 * * *'\n")]).await;
+    world.put("windows/night.yaml", NIGHT);
+    world.pass().await;
+    world.clock.advance(TO_NIGHT + 300);
+    world.pass().await;
+    world.fire_all().await;
+    assert_eq!(world.next("noop/a").await, waits(START + TO_NIGHT + 2 * HOUR, "night"));
+    world.clock.advance(-500);
+    world.fire_all().await;
+    assert_eq!(world.runs().await, 1);
+}
+
+#[tokio::test]
 async fn nothing_starts_in_a_window_and_the_latest_slot_runs_at_its_end() {
     let world =
         World::new(&[("noop/a", "cron: '*/10 * * * *'\n"), ("noop/b", "cron: 30 2 * * *\ncatch_up: none\n")]).await;

@@ -117,7 +117,13 @@ impl Model {
             Call::Claim { name, nominal, to, told } => self.claim(store, NAMES[name], nominal, to, told).await,
             Call::Advance { name, from, to } => {
                 store
-                    .advance(vec![Advance { row: self.key(NAMES[name]), from, to, missed: Missed::NONE }])
+                    .advance(vec![Advance {
+                        row: self.key(NAMES[name]),
+                        from,
+                        to,
+                        applied: None,
+                        missed: Missed::NONE,
+                    }])
                     .await
                     .unwrap();
                 self.advance(NAMES[name], from, to);
@@ -153,7 +159,7 @@ impl Model {
         to: Option<Millis>,
         told: bool,
     ) {
-        let advance = Advance { row: self.key(name), from: nominal, to, missed: Missed::NONE };
+        let advance = Advance { row: self.key(name), from: nominal, to, applied: None, missed: Missed::NONE };
         let audit = if told { vec![draft(name)] } else { Vec::new() };
         let asked = Claim { advance: Some(advance), audit, ..claim(name, nominal) };
         let granted = store.claim(vec![asked], NOW).await.unwrap().remove(0).run();

@@ -214,7 +214,7 @@ pub async fn a_forgotten_slot_is_not_taken_again(site: &impl Site) {
     let store = site.open();
     let due = |nominal, trigger| Claim {
         trigger,
-        advance: Some(Advance { row, from: nominal, to: Some(nominal + 10), missed: Missed::NONE }),
+        advance: Some(Advance { row, from: nominal, to: Some(nominal + 10), applied: None, missed: Missed::NONE }),
         ..claim("noop/a", nominal)
     };
     for (nominal, trigger) in [(10, Trigger::Schedule), (30, Trigger::CatchUp), (40, Trigger::Schedule)] {

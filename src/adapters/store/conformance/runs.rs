@@ -55,7 +55,7 @@ pub async fn one_batch_grants_a_slot_once(site: &impl Site) {
 pub async fn a_timer_moves_only_from_where_it_stands(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(100)).await;
-    let advance = |from, to| store.advance(vec![Advance { row, from, to, missed: Missed::NONE }]);
+    let advance = |from, to| store.advance(vec![Advance { row, from, to, applied: None, missed: Missed::NONE }]);
     advance(99, Some(1)).await.unwrap();
     assert_eq!(due(&store, "noop/a").await, Some(100));
     advance(100, Some(200)).await.unwrap();
@@ -70,7 +70,7 @@ pub async fn a_claim_moves_its_timer_unless_an_edit_came_between(site: &impl Sit
     let store = site.open();
     let row = add(&store, "noop/a", Some(100)).await;
     let moving = |nominal, to| Claim {
-        advance: Some(Advance { row, from: nominal, to: Some(to), missed: Missed::of(Miss::Folded, 2) }),
+        advance: Some(Advance { row, from: nominal, to: Some(to), applied: None, missed: Missed::of(Miss::Folded, 2) }),
         ..claim("noop/a", nominal)
     };
     assert!(store.claim(vec![moving(100, 200)], NOW).await.unwrap().remove(0).run().is_some());
@@ -78,6 +78,38 @@ pub async fn a_claim_moves_its_timer_unless_an_edit_came_between(site: &impl Sit
     apply(&store, vec![put("noop/a", 60, Some(250))]).await;
     assert!(store.claim(vec![moving(200, 300)], NOW).await.unwrap().remove(0).run().is_some());
     assert_eq!(due(&store, "noop/a").await, Some(250), "the edit set it anew");
+}
+
+pub async fn whoever_knows_a_schedule_otherwise_neither_claims_nor_moves_it(site: &impl Site) {
+    let store = site.open();
+    let row = add(&store, "noop/a", Some(100)).await;
+    let known = gather(store.fleet()).await[0].applied;
+    apply(&store, vec![put("noop/a", 60, Some(100))]).await;
+    let current = gather(store.fleet()).await[0].applied;
+    assert_ne!(known, current);
+    let advance = |applied| Advance { row, from: 100, to: Some(400), applied: Some(applied), missed: Missed::NONE };
+    let claims = |applied| {
+        let late = Claim { trigger: Trigger::CatchUp, overlap: None, ..claim("noop/a", 40) };
+        vec![
+            Claim { advance: Some(advance(applied)), audit: vec![draft("noop/a")], ..late.clone() },
+            Claim { nominal: 100, ..late },
+            claim("noop/b", 40),
+        ]
+    };
+    let granted = store.claim(claims(known), NOW).await.unwrap();
+    assert_eq!(granted[..2], [Granted::Outrun, Granted::Outrun]);
+    assert!(matches!(granted[2], Granted::Run(_)), "another's claim in the same batch stands");
+    assert_eq!(store.advance(vec![advance(known)]).await.unwrap(), [false]);
+    assert_eq!(store.lift(vec![(advance(known), draft("noop/a"))], NOW).await.unwrap(), [false]);
+    assert_eq!(due(&store, "noop/a").await, Some(100));
+    assert_whole(&store, 0).await;
+
+    let granted = store.claim(claims(current), NOW).await.unwrap();
+    assert!(granted[..2].iter().all(|granted| matches!(granted, Granted::Run(_))), "{granted:?}");
+    assert_eq!(due(&store, "noop/a").await, Some(400));
+    assert_eq!(store.advance(vec![advance(current)]).await.unwrap(), [true], "as known, though it stands elsewhere");
+    assert_eq!(due(&store, "noop/a").await, Some(400));
+    assert_whole(&store, 1).await;
 }
 
 pub async fn a_claims_entries_come_only_with_its_grant(site: &impl Site) {
@@ -124,7 +156,7 @@ pub async fn missed_slots_and_lateness_are_kept(site: &impl Site) {
     let row = add(&store, "noop/a", Some(100)).await;
     let last = async |store: &SharedStore| store.schedule(id("noop/a")).await.unwrap().unwrap().last;
     assert_eq!((last(&store).await.missed, last(&store).await.late_ms), (Missed::NONE, None));
-    let moving = |from, to, missed| Advance { row, from, to: Some(to), missed };
+    let moving = |from, to, missed| Advance { row, from, to: Some(to), applied: None, missed };
     store.advance(vec![moving(100, 200, Missed::of(Miss::Brake, 3).and(Miss::Window, 1))]).await.unwrap();
     store.advance(vec![moving(100, 200, Missed::of(Miss::Brake, 3))]).await.unwrap();
     let claimed = |from, to| Claim {
@@ -196,7 +228,7 @@ pub async fn open_runs_survive_a_restart(site: &impl Site) {
 pub async fn a_lift_is_told_of_once(site: &impl Site) {
     let store = site.open();
     let row = add(&store, "noop/a", Some(NOW)).await;
-    let lift = |from| (Advance { row, from, to: Some(NOW + 60), missed: Missed::NONE }, draft("noop/a"));
+    let lift = |from| (Advance { row, from, to: Some(NOW + 60), applied: None, missed: Missed::NONE }, draft("noop/a"));
     store.lift(vec![lift(NOW - 1)], NOW).await.unwrap();
     assert_eq!((store.audit_head().await.unwrap().seq, due(&store, "noop/a").await), (0, Some(NOW)));
     for _ in 0..2 {
@@ -212,6 +244,7 @@ async fn under(store: &SharedStore, overlap: Option<Overlap>, nominal: Millis) -
         Granted::Run(claimed) => (if claimed.is_queued { "queued" } else { "running" }, claimed.run),
         Granted::Overlap => ("overlap", 0),
         Granted::Taken => ("taken", 0),
+        Granted::Outrun => ("outrun", 0),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Schedules' rows and timers: put, renewed, deleted, all together or not at all.
 
 use super::*;
-use crate::adapters::store::{Completion, Intent, StoreError};
+use crate::adapters::store::{Completion, Intent, Stamp, StoreError};
 use crate::core::model::ImportStats;
 
 pub async fn what_is_put_is_read_back(site: &impl Site) {
@@ -76,7 +76,13 @@ pub async fn a_timer_that_stood_still_counts_failures_anew(site: &impl Site) {
 pub async fn a_put_that_keeps_the_due_time_leaves_a_timer_that_moved_on(site: &impl Site) {
     let store = site.open();
     let row_key = add(&store, "noop/a", Some(NOW)).await;
-    let advance = crate::adapters::store::Advance { row: row_key, from: NOW, to: Some(NOW + 60), missed: Missed::NONE };
+    let advance = crate::adapters::store::Advance {
+        row: row_key,
+        from: NOW,
+        to: Some(NOW + 60),
+        applied: None,
+        missed: Missed::NONE,
+    };
     store.advance(vec![advance]).await.unwrap();
     let late = Put { row: Some(row_key), keeps_due: true, ..row(30, Some(NOW)) };
     apply(&store, vec![change("noop/a", ChangeKind::Put(Box::new(late)))]).await;
@@ -166,7 +172,12 @@ pub async fn a_failure_undoes_only_itself(site: &impl Site) {
 pub async fn stamps_are_remembered(site: &impl Site) {
     let store = site.open();
     let (a, b) = (add(&store, "noop/a", None).await, add(&store, "noop/b", None).await);
-    store.set_stamps(vec![(a, 7), (b, u64::MAX), (b + 1000, 1)]).await.unwrap();
+    let digest = gather(store.fleet()).await[0].digest;
+    let stamp = |row, stamp| Stamp { row, digest, stamp };
+    store.set_stamps(vec![stamp(a, 7), stamp(b, u64::MAX), stamp(b + 1000, 1)]).await.unwrap();
     let stamps: Vec<_> = gather(store.fleet()).await.into_iter().map(|row| (row.row, row.stamp)).collect();
     assert_eq!(stamps, [(a, 7), (b, u64::MAX)]);
+    let other = Digest::of(b"another content");
+    store.set_stamps(vec![Stamp { row: a, digest: other, stamp: 8 }]).await.unwrap();
+    assert_eq!(gather(store.fleet()).await[0].stamp, 7, "the file that was looked at is not what is applied");
 }

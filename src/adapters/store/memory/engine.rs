@@ -205,11 +205,8 @@ impl Store for MemoryStore {
         self.write("claim runs", move |tables| Ok(tables.claim(claims, term, now)))
     }
 
-    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, ()> {
-        self.write("move timers", move |tables| {
-            advances.iter().for_each(|advance| tables.advance(advance));
-            Ok(())
-        })
+    fn advance(&self, advances: Vec<Advance>) -> StoreFuture<'_, Vec<bool>> {
+        self.write("move timers", move |tables| Ok(advances.iter().map(|advance| tables.advance(advance)).collect()))
     }
 
     fn begin_run(&self, run: i64) -> StoreFuture<'_, bool> {
@@ -239,11 +236,8 @@ impl Store for MemoryStore {
         self.read("read a bookmark", |tables| tables.bookmarks.get(&(id, resource)).cloned())
     }
 
-    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, ()> {
-        self.write("lift pauses", move |tables| {
-            tables.lift(lifts, now);
-            Ok(())
-        })
+    fn lift(&self, lifts: Vec<(Advance, Draft)>, now: Millis) -> StoreFuture<'_, Vec<bool>> {
+        self.write("lift pauses", move |tables| Ok(tables.lift(lifts, now)))
     }
 
     fn forget_commits(&self, keys: Vec<i64>) -> StoreFuture<'_, ()> {
@@ -260,7 +254,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn set_stamps(&self, stamps: Vec<(i64, u64)>) -> StoreFuture<'_, ()> {
+    fn set_stamps(&self, stamps: Vec<Stamp>) -> StoreFuture<'_, ()> {
         self.write("remember files' stats", move |tables| {
             tables.set_stamps(stamps);
             Ok(())

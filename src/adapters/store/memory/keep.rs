@@ -56,11 +56,10 @@ impl AuditStore for MemoryStore {
     }
 
     fn audit_at(&self, seq: i64) -> StoreFuture<'_, Option<Head>> {
-        let found = self.platter.look(|tables| {
+        self.read("read an audit entry", move |tables| {
             let found = tables.audit.iter().find(|entry| entry.seq == seq);
             found.map(|entry| Head { seq, hash: entry.hash })
-        });
-        std::future::ready(Ok(found)).boxed()
+        })
     }
 
     fn seal_audit(&self, live: u64, block: u32) -> StoreFuture<'_, Seal> {
@@ -68,7 +67,7 @@ impl AuditStore for MemoryStore {
     }
 
     fn sealed(&self) -> StoreFuture<'_, SealedFacts> {
-        std::future::ready(Ok(self.platter.look(|tables| tables.sealed.clone()))).boxed()
+        self.read("read what is sealed", |tables| tables.sealed.clone())
     }
 
     fn prune_revisions(&self, _: Option<String>, keep: KeepRevisions, now: Millis) -> StoreFuture<'_, Pruned> {

@@ -31,7 +31,21 @@ pub struct Run {
 
 impl Tables {
     pub fn claim(&mut self, claims: Vec<Claim>, term: i64, now: Millis) -> Vec<Granted> {
-        claims.into_iter().map(|claim| self.claim_one(claim, term, now)).collect()
+        let mut outrun: Option<ScheduleId> = None;
+        let granted = claims.into_iter().map(|claim| {
+            let is_outrun = match &claim.advance {
+                Some(advance) => !self.is_as_known(advance),
+                None => outrun.as_ref() == Some(&claim.id),
+            };
+            outrun = is_outrun.then(|| claim.id.clone());
+            if is_outrun { Granted::Outrun } else { self.claim_one(claim, term, now) }
+        });
+        granted.collect()
+    }
+
+    fn is_as_known(&self, advance: &Advance) -> bool {
+        let applied = || self.schedules.get(&advance.row).map(|row| row.fingerprint);
+        advance.applied.is_none_or(|known| applied() == Some(known))
     }
 
     fn claim_one(&mut self, claim: Claim, term: i64, now: Millis) -> Granted {
@@ -86,20 +100,28 @@ impl Tables {
         Granted::Run(Claimed { run, is_queued, seqs: self.append(audit, now) })
     }
 
-    pub fn advance(&mut self, advance: &Advance) {
+    /// Says whether the schedule is as it is known.
+    pub fn advance(&mut self, advance: &Advance) -> bool {
+        if !self.is_as_known(advance) {
+            return false;
+        }
         if let Some(timer) = self.timers.get_mut(&advance.row).filter(|timer| timer.due == Some(advance.from)) {
             timer.due = advance.to;
             timer.last.missed += advance.missed;
         }
+        true
     }
 
-    pub fn lift(&mut self, lifts: Vec<(Advance, Draft)>, now: Millis) {
-        for (advance, entry) in lifts {
-            if self.timers.get(&advance.row).is_some_and(|timer| timer.due == Some(advance.from)) {
-                self.advance(&advance);
+    pub fn lift(&mut self, lifts: Vec<(Advance, Draft)>, now: Millis) -> Vec<bool> {
+        let lifted = lifts.into_iter().map(|(advance, entry)| {
+            let stands = self.timers.get(&advance.row).is_some_and(|timer| timer.due == Some(advance.from));
+            let is_as_known = self.advance(&advance);
+            if is_as_known && stands {
                 self.append(vec![entry], now);
             }
-        }
+            is_as_known
+        });
+        lifted.collect()
     }
 
     fn open(&mut self, run: i64) -> Option<&mut Run> {

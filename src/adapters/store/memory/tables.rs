@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::{
     ANSWER_TTL_MS, Applied, Author, Brake, Change, ChangeKind, CommitDue, Dismissal, Hold, Intent, LastRun, Problem,
-    Promised, Put, Remembered, Revision, SealedFacts, StoreError, StoreResult,
+    Promised, Put, Remembered, Revision, SealedFacts, Stamp, StoreError, StoreResult,
 };
 use super::failed;
 use super::inbox::Events;
@@ -178,9 +178,9 @@ impl Tables {
         seqs
     }
 
-    pub fn set_stamps(&mut self, stamps: Vec<(i64, u64)>) {
-        for (key, stamp) in stamps {
-            if let Some(row) = self.schedules.get_mut(&key) {
+    pub fn set_stamps(&mut self, stamps: Vec<Stamp>) {
+        for Stamp { row, digest, stamp } in stamps {
+            if let Some(row) = self.schedules.get_mut(&row).filter(|row| row.digest == digest) {
                 Arc::make_mut(row).stamp = stamp;
             }
         }

@@ -11,7 +11,27 @@ use crate::core::policy::Overlap;
 use crate::core::run::{RunState, Trigger};
 
 pub(super) fn claim(work: &mut Work<'_>, claims: Vec<Claim>, now: Millis) -> Result<Vec<Granted>> {
-    claims.into_iter().map(|claim| claim_one(work, claim, now)).collect()
+    let mut outrun: Option<ScheduleId> = None;
+    let granted = claims.into_iter().map(|claim| {
+        let is_outrun = match &claim.advance {
+            Some(advance) => !is_as_known(work, advance)?,
+            None => outrun.as_ref() == Some(&claim.id),
+        };
+        if is_outrun {
+            outrun = Some(claim.id);
+            return Ok(Granted::Outrun);
+        }
+        outrun = None;
+        claim_one(work, claim, now)
+    });
+    granted.collect()
+}
+
+/// Whether what is applied is what whoever moves the timer knows of.
+fn is_as_known(work: &mut Work<'_>, advance: &Advance) -> Result<bool> {
+    let Some(known) = advance.applied else { return Ok(true) };
+    let found = "SELECT 1 FROM schedules WHERE id = ?1 AND fingerprint = ?2";
+    Ok(work.row(found, (advance.row, known), |_| Ok(()))?.is_some())
 }
 
 fn claim_one(work: &mut Work<'_>, claim: Claim, now: Millis) -> Result<Granted> {
@@ -89,17 +109,26 @@ fn insert(work: &mut Work<'_>, schedule: &str, claim: &Claim, is_queued: bool, n
     Ok(if taken > 0 { Granted::Run(Claimed { run, is_queued, seqs: Vec::new() }) } else { Granted::Taken })
 }
 
-pub(super) fn advance(work: &mut Work<'_>, advances: &[Advance]) -> Result<()> {
-    advances.iter().try_for_each(|advance| move_timer(work, advance).map(|_| ()))
+pub(super) fn advance(work: &mut Work<'_>, advances: &[Advance]) -> Result<Vec<bool>> {
+    let moved = advances.iter().map(|advance| {
+        let is_as_known = is_as_known(work, advance)?;
+        if is_as_known {
+            move_timer(work, advance)?;
+        }
+        Ok(is_as_known)
+    });
+    moved.collect()
 }
 
-pub(super) fn lift(work: &mut Work<'_>, lifts: Vec<(Advance, Draft)>, now: Millis) -> Result<()> {
-    for (advance, entry) in lifts {
-        if move_timer(work, &advance)? > 0 {
+pub(super) fn lift(work: &mut Work<'_>, lifts: Vec<(Advance, Draft)>, now: Millis) -> Result<Vec<bool>> {
+    let lifted = lifts.into_iter().map(|(advance, entry)| {
+        let is_as_known = is_as_known(work, &advance)?;
+        if is_as_known && move_timer(work, &advance)? > 0 {
             work.append(vec![entry], now)?;
         }
-    }
-    Ok(())
+        Ok(is_as_known)
+    });
+    lifted.collect()
 }
 
 /// Returns how many timers stood where it was to move from.

@@ -6,7 +6,7 @@ use super::writer::Work;
 use super::{history, records};
 use crate::adapters::connectors::{Page, Record};
 use crate::adapters::store::{
-    ANSWER_TTL_MS, Applied, Brake, Change, ChangeKind, Intent, Problem, Promised, Put, Remembered,
+    ANSWER_TTL_MS, Applied, Brake, Change, ChangeKind, Intent, Problem, Promised, Put, Remembered, Stamp,
 };
 use crate::core::model::{Digest, ImportStats, Millis, ScheduleId};
 
@@ -144,9 +144,10 @@ fn delete_schedule(work: &mut Work<'_>, id: &ScheduleId) -> Result<i64> {
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "a stamp is 64 bits without meaning; the column keeps them all")]
-pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[(i64, u64)]) -> Result<()> {
-    for (row, stamp) in stamps {
-        work.execute("UPDATE schedules SET stamp = ?2 WHERE id = ?1", (row, *stamp as i64))?;
+pub(super) fn set_stamps(work: &mut Work<'_>, stamps: &[Stamp]) -> Result<()> {
+    for Stamp { row, digest, stamp } in stamps {
+        let set = "UPDATE schedules SET stamp = ?3 WHERE id = ?1 AND digest = ?2";
+        work.execute(set, (row, digest.0, *stamp as i64))?;
     }
     Ok(())
 }

@@ -119,3 +119,22 @@ async fn a_machine_that_slept_goes_on_where_it_was() {
     world.clock.advance(12 * MINUTE);
     until("it is tried again", || runs(&world)[1] == "done ok catch-up 2").await;
 }
+
+#[tokio::test]
+async fn what_is_edited_between_its_taking_and_its_claim_goes_by_its_new_rules() {
+    let world = World::new(&[("noop/a", "cron: '*/10 * * * *'\n"), ("noop/b", "cron: '*/10 * * * *'\n")]).await;
+    world.clock.advance(10 * MINUTE);
+    let taken = world.app.due_now(world.app.fleet());
+    // Its timer stays where it is, so that only the rules tell the old claim from a new one.
+    world.write("noop/a", "cron: '10 * * * *'\n");
+    world.pass().await;
+    world.write("noop/b", "cron: '*/10 * * * *'\npaused: true\n");
+    world.pass().await;
+    world.app.dispatch(taken).await;
+    fire(&world).await;
+    let runs = world.app.store.facts().await.unwrap().rows["runs"];
+    let row = world.app.store.schedule("noop/a".parse().unwrap()).await.unwrap().unwrap();
+    let due = world.app.fleet().get(Connector::Noop, "a").unwrap().next_due;
+    assert_eq!((row.next_due, due), (Some(START + 70 * MINUTE), Some(START + 70 * MINUTE)));
+    assert_eq!(runs, u64::from(row.last.ok == Some(true)), "the one that was paused has not run");
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt as _;
+
 use super::super::chance::Chance;
 use super::super::sim::disk::{Disk, Manner};
 use super::super::*;
@@ -148,9 +150,15 @@ impl World {
                         wait(100).await;
                         self.dispatch(&app);
                         wait(200).await;
+                        // What was changed between its taking and its claim is taken anew a moment later.
+                        self.go_on(250, 250);
+                        wait(20).await;
+                        self.dispatch(&app);
+                        wait(200).await;
                         self.model.lock().unwrap().at_rest(self.chance.was_faultless());
                     }
                     self.move_clock();
+                    self.obey(&app);
                 }
             };
             let death = async {
@@ -161,6 +169,18 @@ impl World {
             tokio::select! { biased; () = death => {}, () = life => {} }
         });
         self.verdict()
+    }
+
+    /// A pass that somebody wants is made, as the reconciler's loop does it.
+    fn obey(self: &Arc<Self>, app: &Arc<App>) {
+        if app.pass_wanted.notified().now_or_never().is_some() {
+            self.tell(|| "a pass is wanted".to_owned());
+            let (world, app) = (self.clone(), app.clone());
+            tokio::spawn(async move {
+                let _one = world.reconciler.lock().await;
+                drop(app.full_pass(None).await);
+            });
+        }
     }
 
     fn verdict(&self) -> Result<(), String> {

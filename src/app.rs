@@ -70,7 +70,7 @@ pub use error::{AppError, PlanMoved, Refused, Stale};
 pub use forecast::ForecastQuery;
 pub use git::Pulled;
 pub use growth::Past;
-pub use health::DISPATCHER;
+pub use health::{DISPATCHER, STORE};
 pub use history::HistoryQuery;
 pub use loops::{Beats, Pulse, Words};
 pub use mutate::{Edit, IfMatch, Mutation};

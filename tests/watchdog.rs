@@ -142,6 +142,22 @@ async fn a_store_that_hangs_ends_in_a_restart_of_the_program() {
         hold(now > then, &now)
     })
     .await;
+    let entry = server.until_audit("operation=ops.restart.recovered", |_| true).await;
+    assert!(text(&entry, "/metadata/why").contains("the store has not come round"), "{entry}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_hangs_is_named_and_another_takes_its_place() {
+    let server = options().start().await;
+    let Some(_held) = Held::thread(server.pid().expect("it runs"), "desired-watch") else { return };
+    let health = server.until_health("it is replaced", |health| of_loop(health, "watcher")["restarts"] == 1).await;
+    assert!(text(&of_loop(&health, "watcher"), "/last_error").contains("stands still"), "{health}");
+    server.write(&common::noop_file("t9"), "interval_sec: 1\n");
+    eventually("edits are seen", async || {
+        let status = server.status("t9").await;
+        hold(status["interval_sec"] == 1, &status)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,6 +171,8 @@ async fn where_it_may_not_restart_itself_it_says_so_to_whoever_keeps_it_alive() 
     })
     .await;
     assert!(text(&told, "/reason").contains("COMMAND_CENTER_ALLOW_RESTART forbids"), "{told}");
+    let told = server.get("/readyz").send().await.expect(503);
+    assert!(text(&told, "/reason").contains("the store has not come round"), "{told}");
     drop(held);
     server.until_health("all is well again", |health| health["ok"] == true).await;
     server.get("/healthz").send().await.expect(200);

@@ -55,7 +55,7 @@ pub enum StoreError {
     #[error("the store {path} is in use by another Command Center; stop that one, or choose another with --dsn")]
     Locked { path: String },
     #[error(
-        "the store {path} was written by a newer version (schema {found}, this program knows {known}); upgrade this program"
+        "the store {path} was written by a newer version (schema {found}, this program knows {known}); nothing was changed. Upgrade this program, or go back to the snapshot that was made before the store was brought up to date: command-center restore DATA_DIR/snapshots/NAME --force"
     )]
     Newer { path: String, found: i64, known: i64 },
     #[error("the disk that holds the store is full; free some space, nothing was changed")]

@@ -20,7 +20,7 @@ use super::checks::{Marker, marker_path};
 use super::views::RestoredView;
 use crate::adapters::clock::Clock;
 use crate::adapters::notary::Kept;
-use crate::adapters::snapshots::{self, CopyError};
+use crate::adapters::snapshots::{self, CopyError, Snapshot};
 use crate::adapters::store::rescue::{self, Hold, Prepared, examine, files_of};
 use crate::adapters::store::{Depth, Frozen, Pace, Soundness, SqliteStore, Store as _, StoreError};
 use crate::core::audit::{Head, operation};
@@ -64,6 +64,9 @@ fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> He
     let path = path.display().to_string();
     move |error| HealError::Io { operation, path, reason: error.to_string() }
 }
+
+/// Why a copy is made before the schema is brought up to date.
+const UPGRADE: &str = "upgrade";
 
 /// A file beside the database.
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
@@ -230,7 +233,7 @@ impl Healer<'_> {
     fn copy_before_upgrade(&self, found: i64) -> HealResult<()> {
         let made = Frozen::of_file(self.database(), self.clock.now())
             .map_err(CopyError::from)
-            .and_then(|frozen| snapshots::make(&self.snapshots(), frozen, "upgrade", Pace::FULL, &mut |_| true));
+            .and_then(|frozen| snapshots::make(&self.snapshots(), frozen, UPGRADE, Pace::FULL, &mut |_| true));
         match made {
             Ok(snapshot) => {
                 tracing::info!(
@@ -238,6 +241,7 @@ impl Healer<'_> {
                     "schema {found} is older; copied it to {}",
                     snapshot.path.display()
                 );
+                self.drop_equals_of(&snapshot);
                 Ok(())
             }
             // Damage is dealt with where the store is opened.
@@ -245,6 +249,22 @@ impl Healer<'_> {
             Err(error) => Err(HealError::Refused(format!(
                 "the store has schema {found}, and could not be copied before it is brought up to date: {error}"
             ))),
+        }
+    }
+
+    /// An upgrade that is cut off begins anew with a copy: of the same state one is enough, however often that happens.
+    fn drop_equals_of(&self, kept: &Snapshot) {
+        let facts = |snapshot: &Snapshot| {
+            let manifest = snapshot.manifest.as_ref().ok().filter(|manifest| manifest.reason == UPGRADE)?;
+            Some((manifest.audit_seq, manifest.audit_hash.clone(), manifest.schema_version))
+        };
+        for other in snapshots::list(&self.snapshots()).unwrap_or_default() {
+            if other.path != kept.path && facts(&other).is_some() && facts(&other) == facts(kept) {
+                let removed = std::fs::remove_dir_all(&other.path);
+                if let Err(error) = removed {
+                    tracing::warn!(component = "store", %error, "could not remove {}", other.path.display());
+                }
+            }
         }
     }
 

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::App;
 use super::apply::{command_center, draft, new_action_id};
-use super::views::{DesiredHealth, DriftTotals, Health, LoopsHealth, ReplicationHealth, SchedulerHealth};
+use super::views::{
+    DesiredHealth, DriftTotals, Health, LoopHealth, LoopState, LoopsHealth, ReplicationHealth, SchedulerHealth,
+};
 use crate::core::audit::operation;
 use crate::core::fleet::Sync;
 use crate::core::missed::Miss;
@@ -16,6 +18,8 @@ use crate::core::timing::{iso, seconds};
 
 /// The loop that fires what is due, by its name.
 pub const DISPATCHER: &str = "dispatcher";
+/// The loop that asks the store's writer for a sign of life.
+pub const STORE: &str = "store";
 
 /// What else besides a stall's time the watchdog may take between two looks.
 const LOOK_GRACE: Duration = Duration::from_secs(10);
@@ -172,7 +176,9 @@ impl App {
         if let Err(error) = self.store.audit_head().await {
             return Some(error.to_string());
         }
-        let dispatcher = self.loops.all().into_iter().find(|known| known.name == DISPATCHER && !known.is_well());
-        dispatcher.map(|known| known.tell())
+        let is_needed = |known: &LoopHealth| {
+            known.name == DISPATCHER && !known.is_well() || known.name == STORE && known.state == LoopState::Stalled
+        };
+        self.loops.all().iter().find(|known| is_needed(known)).map(LoopHealth::tell)
     }
 }

@@ -73,6 +73,16 @@ impl App {
         self.leaving.cancel();
     }
 
+    /// The predecessor replaced itself, and may not have been able to write that down.
+    pub async fn tell_of_recovery(&self, why: &str) {
+        tracing::warn!(component = "watchdog", "the program has restarted itself: {why}");
+        self.metrics.event(operation::RECOVERED, "warning");
+        let entry = draft(None, operation::RECOVERED, &command_center(), &new_action_id(), json!({"why": why}));
+        if let Err(error) = self.store.append(vec![entry], self.clock.now()).await {
+            tracing::warn!(component = "watchdog", %error, "could not write down that the program restarted itself");
+        }
+    }
+
     /// The program helps itself: it starts again, whether or not that can be written down.
     pub fn restart_to_recover(self: &Arc<Self>, why: &str) {
         self.metrics.event(operation::RESTART_REQUESTED, "warning");

@@ -32,7 +32,7 @@ use crate::adapters::connectors::noop::Noop;
 use crate::adapters::connectors::{Connectors, Secret};
 use crate::adapters::store::rescue;
 use crate::adapters::store::{SqliteStore, Store as _};
-use crate::app::{App, DISPATCHER, heal};
+use crate::app::{App, DISPATCHER, STORE, heal};
 use crate::core::watch::Need;
 use crate::http::Starting;
 use crate::sandbox::{BASE_PATH, KEY_PREFIX, SandboxOptions};
@@ -266,7 +266,7 @@ fn start_loops(
     let a = app.clone();
     loops.start("space-keeper", Need::Optional, move |pulse| SpaceKeeper::new(a.clone()).run(pulse));
     let a = app.clone();
-    loops.start("store", Need::Vital, move |pulse| startup::probe_store(a.clone(), pulse));
+    loops.start(STORE, Need::Vital, move |pulse| startup::probe_store(a.clone(), pulse));
     let a = app.clone();
     loops.start("checkpointer", Need::Vital, move |pulse| startup::follow_checkpoints(a.clone(), pulse));
     if app.settings.replication.on {
@@ -290,7 +290,7 @@ async fn run(
     // From here on a hangup asks for a restart, and ends nothing.
     let hangups = startup::hangups();
     startup::check_data_dir(&settings.data_dir, &settings.dsn)?;
-    let Inheritance { addr: resumed, listener: handed, is_given, lock, recoveries } = inheritance;
+    let Inheritance { addr: resumed, listener: handed, is_given, lock, recoveries, recovery } = inheritance;
     let (is_resumed, is_given) = (resumed.is_some(), is_given && handed.is_some());
     let listener = startup::listen(settings.addr, resumed, (handed, is_given)).await?;
     let addr = listener.local_addr().context("the listening socket has no address")?;
@@ -310,6 +310,9 @@ async fn run(
     }
     let running = Running::start(settings, clock, lock, program, legacy).await?;
     let app = running.app.clone();
+    if let Some(why) = recovery {
+        app.tell_of_recovery(&why).await;
+    }
     let stopping = app.clone();
     stop_on_signals(move || stopping.stop());
     startup::restart_on_hangup(app.clone(), hangups);

@@ -67,6 +67,7 @@ pub mod operation {
         REPLICATION_GAP = "ops.replication.gap",
         REPLICATION_REFUSED = "ops.replication.refused",
         RESTART_REQUESTED = "ops.restart.requested",
+        RECOVERED = "ops.restart.recovered",
         AUDIT_BROKEN = "audit.chain.broken",
         AUDIT_KEY_REPLACED = "audit.key.replaced",
         CHECKPOINTS_SET_ASIDE = "audit.checkpoints.set_aside",

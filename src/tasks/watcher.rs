@@ -14,8 +14,8 @@ use crate::app::{App, Pulse};
 /// How often the watch itself is looked after.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// How long a look at all files may take on a slow disk.
-const LOOK: Duration = Duration::from_secs(60);
+/// So many times as long as a stall a look at all files may take, on a slow disk.
+const LOOK: u32 = 2;
 
 pub struct Watcher {
     app: Arc<App>,
@@ -71,7 +71,7 @@ impl Watcher {
     /// How long its thread may be away: for as long as it waits between two looks, and for a look.
     fn patience(&self) -> Duration {
         let settings = &self.app.settings;
-        settings.poll_interval.unwrap_or(ROUND) + settings.scheduler_stall.max(LOOK)
+        settings.poll_interval.unwrap_or(ROUND) + settings.scheduler_stall * LOOK
     }
 
     fn watch(&self) -> Result<WatchGuard, SourceError> {

@@ -23,6 +23,7 @@ impl Witness {
         let program = folder.join("import");
         let script = "#!/bin/sh\n\
             echo \"$COMMAND_CENTER_RUN_ID $COMMAND_CENTER_NOMINAL_TIME\" >> \"${0%/*}/$COMMAND_CENTER_TENANT\"\n\
+            sleep 0.2\n\
             echo '{\"imported\": 1}'\n";
         std::fs::write(&program, script).expect("a script");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -51,14 +52,16 @@ impl Witness {
                 let (run, nominal) = line.split_once(' ').expect("a run and its slot");
                 let times = lines.iter().filter(|other| other.ends_with(nominal)).count();
                 assert_eq!(times, 1, "{tenant}: slot {nominal} was imported {times} times");
-                let claimed: i64 = sql
+                let claimed: Option<String> = sql
                     .query_row(
-                        "SELECT count(*) FROM runs WHERE id = ?1 AND schedule = 'exec/' || ?2",
+                        "SELECT trigger FROM runs WHERE id = ?1 AND schedule = 'exec/' || ?2",
                         [run, tenant],
                         |row| row.get(0),
                     )
-                    .expect("a count");
-                assert_eq!(claimed, 1, "{tenant}: run {run} of slot {nominal} began and was never claimed");
+                    .ok();
+                // Nobody asked for a repetition of what was cut off, and what it had done nobody knows.
+                let is_asked = matches!(claimed.as_deref(), Some("schedule" | "catch-up"));
+                assert!(is_asked, "{tenant}: run {run} of slot {nominal} began as {claimed:?}");
                 self.runs += 1;
             }
         }

@@ -273,7 +273,12 @@ int fdatasync(int fd) { return synced(fd, REAL(fdatasync)); }
 int syncfs(int fd) {
     pthread_mutex_lock(&lock);
     uint64_t from = logged;
+    int fail = log_fd >= 0 && unlucky();
     pthread_mutex_unlock(&lock);
+    if (fail) {
+        errno = EIO;
+        return -1;
+    }
     int failed = REAL(syncfs)(fd);
     pthread_mutex_lock(&lock);
     if (!failed && !lies && log_fd >= 0) note(SYNC_ALL, 0, from, 0, 0, 0, 0);

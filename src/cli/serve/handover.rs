@@ -16,6 +16,8 @@ const RESUMED: &str = "COMMAND_CENTER_RESUMED_ADDR";
 const HANDED: &str = "COMMAND_CENTER_HANDED_OVER";
 /// How often, and when last, the program restarted itself to recover.
 const RECOVERIES: &str = "COMMAND_CENTER_RECOVERIES";
+/// Why it did so the last time; for its successor alone.
+const RECOVERY: &str = "COMMAND_CENTER_RECOVERY";
 
 /// What a predecessor left.
 #[derive(Default)]
@@ -27,6 +29,8 @@ pub(super) struct Inheritance {
     pub is_given: bool,
     pub lock: Option<File>,
     pub recoveries: Recoveries,
+    /// Why the predecessor had to be replaced, where it helped itself.
+    pub recovery: Option<String>,
 }
 
 /// What is left to a successor.
@@ -37,8 +41,8 @@ pub(super) struct Legacy {
     pub is_given: bool,
     pub lock: Option<File>,
     pub recoveries: Recoveries,
-    /// The program helps itself: what comes next is to be the same, and no upgrade.
-    pub is_recovery: bool,
+    /// The program helps itself, for this reason: what comes next is to be the same, and no upgrade.
+    pub recovery: Option<String>,
 }
 
 impl Inheritance {
@@ -48,7 +52,8 @@ impl Inheritance {
         let addr = read(RESUMED).and_then(|addr| addr.parse().ok());
         let recoveries = read(RECOVERIES).map(|text| Recoveries::parse(&text)).unwrap_or_default();
         let unix::Adopted { listener, is_given, lock } = unix::adopt(addr);
-        Inheritance { addr, listener, is_given, lock, recoveries }
+        let recovery = read(RECOVERY).filter(|why| !why.is_empty());
+        Inheritance { addr, listener, is_given, lock, recoveries, recovery }
     }
 }
 
@@ -61,6 +66,10 @@ impl Legacy {
         if self.recoveries.count > 0 {
             command.env(RECOVERIES, self.recoveries.to_text());
         }
+        match &self.recovery {
+            Some(why) => command.env(RECOVERY, why),
+            None => command.env_remove(RECOVERY),
+        };
         unix::bequeath(self, command);
     }
 }

@@ -87,7 +87,7 @@ impl Program {
             return anyhow::anyhow!("cannot restart: the program's own name is not known");
         };
         let mut last = None;
-        for image in images(&path, legacy.is_recovery) {
+        for image in images(&path, legacy.recovery.is_some()) {
             if let Some(error) = &last {
                 tracing::error!(component = "command-center", "{error:#}; the program that ran is started again");
             }
@@ -191,7 +191,7 @@ impl Rescue {
                 tracing::error!(component = "watchdog", "{why}; the program restarts itself");
                 {
                     let mut legacy = locked(&self.legacy);
-                    (legacy.recoveries, legacy.is_recovery) = (next, true);
+                    (legacy.recoveries, legacy.recovery) = (next, Some(why.clone()));
                 }
                 self.asked = Some(Instant::now());
                 self.app.restart_to_recover(&why);

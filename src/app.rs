@@ -153,6 +153,8 @@ pub struct App {
     loops: loops::Loops,
     /// The clock was set back: timers may stand further ahead than their rhythm wants.
     timers_in_doubt: AtomicBool,
+    /// Claims fail, and that was told of.
+    claims_fail: AtomicBool,
     /// What a test lets happen between a mutation's commit and its exchange.
     #[cfg(test)]
     before_exchange: tests::Hook,

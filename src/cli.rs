@@ -19,6 +19,7 @@ mod out;
 mod pairs;
 mod records;
 mod restore;
+mod restored;
 mod running;
 mod runs;
 mod sandbox;
@@ -132,6 +133,8 @@ enum Command {
     /// Bring the store back from a backup, a snapshot or a replica, or rehearse that: 0 well, 1 refused, damaged or
     /// different, 2 it could not be done.
     Restore(Box<restore::RestoreArgs>),
+    /// What a restored store lacks; say that it has been seen.
+    Restored(restored::RestoredArgs),
     /// Write the JSON Schemas of the files, or check that they are current.
     Schema(schema::SchemaArgs),
     /// Print the completion script of a shell.
@@ -278,6 +281,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Records(command) => block_on(records::records(command, &global)),
         Command::Backup(args) => block_on(backup::backup(&args, &global)),
         Command::Restore(args) => block_on(restore::restore(*args, &global)),
+        Command::Restored(args) => block_on(restored::restored(&args, &global)),
         Command::Brake(args) => block_on(brake::brake(args, &global)),
     }
 }

@@ -21,6 +21,10 @@ async fn a_backup_is_made_by_the_server_and_restored_without_it() {
     let made = command(&server, &["backup", "--to", out.to_str().unwrap(), "--output", "json"]).expect(0).json();
     let file = made["path"].as_str().unwrap().to_owned();
     assert!(fs::read(&file).unwrap().starts_with(b"PK"));
+    // Each entry is dated as the backup's name is: the zip's local header has the date in its bytes 12 and 13.
+    let (name, zip) = (file.rsplit('_').nth(1).unwrap(), fs::read(&file).unwrap());
+    let date = u16::from_le_bytes([zip[12], zip[13]]);
+    assert_eq!(format!("{:04}{:02}{:02}", 1980 + (date >> 9), date >> 5 & 15, date & 31), name);
     command(&server, &["backup", "--schedule", "02:30"]).expect(0).says("02:30");
     command(&server, &["backup", "--schedule", "26:30"]).expect(2);
     let facts = server.get("/ops/db").ops().send().await.expect(200);

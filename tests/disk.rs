@@ -183,3 +183,59 @@ async fn a_full_desired_directory_takes_the_change_back_and_leaves_no_rubbish() 
     left.retain(|path| std::fs::metadata(desired.join(path)).is_ok_and(|meta| meta.len() > 0));
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_aside_is_used_up_and_due_runs_wait_and_show_as_overdue() {
+    let Some(small) = Disk::of_mb(40) else { return };
+    let mut server = server_on(&small.path("data"), |options| {
+        options.env("COMMAND_CENTER_DISK_RESERVE_MB", "4").env("COMMAND_CENTER_SNAPSHOT_INTERVAL", "off")
+    })
+    .await;
+    server.put("kept", &json!({"interval_sec": 3600})).await;
+    eventually("space is set aside", async || {
+        let db = disk(&server).await;
+        hold(at(&db, "/disk/reserve_bytes") == 4 << 20, &db)
+    })
+    .await;
+    let mut answered = 0;
+    // Somebody else takes the room that was given up, again and again.
+    let status = eventually("runs wait", async || {
+        small.fill();
+        let answer = server.act(if answered % 2 == 0 { "pause" } else { "resume" }, "kept").ops().send().await;
+        answered += u32::from(answer.code() == 200);
+        let status = server.status("t1").await;
+        hold(status["overdue"] == true && status["sync_reason"] == "overdue", &status).map(|()| status)
+    })
+    .await;
+    assert!(status["overdue_sec"].is_u64() && status["running"] == false, "{status}");
+    let health = server.get("/ops/health").send().await.expect(200);
+    assert!(at(&health, "/scheduler/overdue").as_u64() >= Some(1), "{health}");
+    let db = at(&health, "/db");
+    assert_eq!((at(db, "/disk/spent"), at(db, "/status")), (&json!(true), &json!(0)), "{db}");
+    assert!(text(db, "/message").contains("used up"), "{db}");
+    let file = common::noop_file("t1");
+    let before = server.read(&file);
+    let problem = server.act("pause", "t1").ops().send().await.problem(507);
+    assert!(text(&problem, "/detail").contains("free some space"), "{problem}");
+    assert_eq!(server.read(&file), before, "the file is as it was");
+    let told = server.log("stdout").matches("could not claim due runs").count();
+    assert!(told < 5, "told {told} times");
+    let waits = last_run(&server).await;
+
+    small.free();
+    eventually("all is well again", async || {
+        let db = disk(&server).await;
+        hold(at(&db, "/status") == 1 && at(&db, "/disk/spent") == false, &db)
+    })
+    .await;
+    eventually("what waited is run", async || {
+        let (now, status) = (last_run(&server).await, server.status("t1").await);
+        hold(now > waits && status["overdue"] == false, &status)
+    })
+    .await;
+    assert_eq!(server.status("kept").await["paused"], answered % 2 == 1, "what was answered is there");
+    server.act("pause", "t1").ops().send().await.expect(200);
+    let verdict = server.get("/ops/audit/verify").ops().send().await.expect(200);
+    assert_eq!(verdict["valid"], true, "{verdict}");
+    server.stop().await;
+}

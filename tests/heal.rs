@@ -89,11 +89,11 @@ async fn what_is_cut_off_empty_or_gone_comes_back() {
         assert!(!db["restored"].is_null(), "cut at {length}: {db}");
         server.stop().await;
     }
-    let dismissed = {
-        server.launch().await;
-        server.delete("/ops/db/restored").ops().send().await.expect(200)
-    };
-    assert_eq!(dismissed["dismissed"], true);
+    server.launch().await;
+    server.cli(&["restored"]).expect(1).says("audit entries");
+    server.cli(&["restored", "dismiss"]).expect(0).says("Dismissed");
+    server.cli(&["restored", "dismiss"]).expect(0).says("nothing to dismiss");
+    server.cli(&["restored"]).expect(0);
     assert!(server.health().await["db"]["restored"].is_null());
     server.stop().await;
 }
@@ -123,5 +123,99 @@ async fn a_kill_while_copies_are_made_leaves_nothing_half_made() {
         common::hold(!listed["snapshots"].as_array().unwrap().is_empty(), &listed)
     })
     .await;
+    server.stop().await;
+}
+
+/// Flips a bit in an early frame of the write-ahead log.
+fn damage_log(server: &Server) {
+    let log = server.path("data/command_center.db-wal");
+    let mut bytes = fs::read(&log).unwrap();
+    let frame = (bytes.len() - 32) / 4120 / 4;
+    bytes[32 + frame * 4120 + 700] ^= 4;
+    fs::write(log, bytes).unwrap();
+}
+
+async fn count(server: &Server) -> u64 {
+    server.get("/ops/audit/verify").ops().send().await.expect(200)["total_entries"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_behind_a_damaged_frame_of_the_log_are_not_dropped_in_silence() {
+    let place = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/replica", place.path().display());
+    for replicated in [false, true] {
+        let mut options =
+            Options::default().noop("a", "interval_sec: 3600\n").noop("b", "interval_sec: 3600\npaused: true\n");
+        if replicated {
+            options = options.env("COMMAND_CENTER_REPLICATION", "on").env("COMMAND_CENTER_REPLICATION_URL", &url);
+        }
+        let mut server = options.env("COMMAND_CENTER_SNAPSHOT_INTERVAL", "off").start().await;
+        for n in 0..30 {
+            server.act(if n % 2 == 0 { "pause" } else { "resume" }, "a").ops().send().await.expect(200);
+        }
+        if replicated {
+            eventually("the replica is whole", async || {
+                let view = server.get("/ops/replication").ops().send().await.expect(200);
+                common::hold(view["state"] == "streaming" && view["lag_entries"] == 0, &view)
+            })
+            .await;
+        }
+        let before = count(&server).await;
+        server.kill9();
+        damage_log(&server);
+        server.launch().await;
+        let db = is_whole(&server, "a damaged log").await;
+        assert!(text(&db, "/restored/cause").contains("write-ahead log is damaged"), "{db}");
+        let from = if replicated { "replica file://" } else { "the database itself" };
+        assert!(text(&db, "/restored/from").starts_with(from), "{db}");
+        assert!(db["restored"]["first_lost_seq"].is_null(), "every entry is there: {db}");
+        assert!(count(&server).await > before);
+        assert!(server.log("stdout").contains("write-ahead log is damaged"));
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_removed_or_replaced_while_it_runs_comes_back_with_all_that_was_answered() {
+    let options = Options::default().noop("a", "interval_sec: 3600\n").noop("b", "interval_sec: 3600\npaused: true\n");
+    let mut server = options.env("COMMAND_CENTER_SNAPSHOT_INTERVAL", "off").start().await;
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 4] = [
+        ("removed", |data| fs::remove_file(data.join("command_center.db")).unwrap()),
+        ("its log removed", |data| fs::remove_file(data.join("command_center.db-wal")).unwrap()),
+        ("replaced", |data| {
+            fs::write(data.join("other"), "no database").unwrap();
+            fs::rename(data.join("other"), data.join("command_center.db")).unwrap();
+        }),
+        ("everything removed", |data| fs::remove_dir_all(data).unwrap()),
+    ];
+    for (what, harm) in harms {
+        let before = count(&server).await;
+        harm(&server.path("data"));
+        let acted = server.act("pause", "a").ops().send().await;
+        let expected = before + u64::from(acted.code() == 200);
+        let paused = acted.code() == 200;
+        let db = eventually(what, async || {
+            // It restarts meanwhile.
+            let asked =
+                server.client().get(server.url("/ops/health")).send().await.map_err(|error| error.to_string())?;
+            let health: Value = asked.json().await.map_err(|error| error.to_string())?;
+            let cause = text(&health, "/db/restored/cause").to_owned();
+            let is_told = cause.contains("removed or replaced") && !health["db"]["restored"]["first_lost_seq"].is_i64();
+            common::hold(is_told && server.database().exists(), &health).map(|()| health["db"].clone())
+        })
+        .await;
+        assert_eq!(db["restored"]["set_aside"].is_null(), what == "everything removed", "{what}: {db}");
+        server.until(what, "a", |status| status["paused"] == paused && status["sync"] == "synced").await;
+        assert!(count(&server).await > expected, "{what}");
+        if paused {
+            server.act("resume", "a").ops().send().await.expect(200);
+        }
+        server.cli(&["restored", "dismiss"]).expect(0);
+        let before = count(&server).await;
+        server.kill9();
+        server.launch().await;
+        assert!(count(&server).await >= before, "{what}: it lies where it belongs");
+    }
     server.stop().await;
 }

@@ -8,7 +8,7 @@ use super::App;
 use super::apply::{draft, new_action_id};
 use super::error::AppError;
 use super::views::BrakeView;
-use crate::adapters::store::Brake;
+use crate::adapters::store::{Brake, StoreError};
 use crate::core::audit::operation;
 use crate::core::model::{Caller, ScheduleId};
 use crate::core::timing::iso;
@@ -43,7 +43,15 @@ impl App {
         let entry = draft(scope.as_ref(), operation::BRAKE_PULLED, caller, &new_action_id(), detail);
         // In force before it is durable: an emergency does not wait for a disk.
         self.set_brake(brake.clone());
-        self.store.put_brake(brake, entry).await?;
+        if let Err(error) = self.store.put_brake(brake, entry).await {
+            const HOLDS: &str = "the brake holds, but could not be written down and ends with this program";
+            return Err(match error {
+                StoreError::Full => {
+                    AppError::Full(format!("{HOLDS}: the store's disk is full; free some space and pull it again"))
+                }
+                other => other.into(),
+            });
+        }
         self.metrics.event(operation::BRAKE_PULLED, "warning");
         self.brakes().await
     }

@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::snapshots::millis;
-use super::space::SHORT;
+use super::space::{SHORT, SPENT};
 use super::views::{BackupsView, CheckView, DbHealth, UpkeepHealth};
 use crate::adapters::store::{Depth, Soundness, StoreError, StoreFacts};
 use crate::core::copies::is_due;
 use crate::core::model::Millis;
 use crate::core::timing::iso;
+
+/// When a large database that was closed in order is looked at after a start.
+const AFTER_START_MS: Millis = 10_000;
 
 /// What is left beside a database that was found damaged, for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +76,11 @@ impl App {
         let checked = self.keeping.told().checked;
         let interval = self.settings.upkeep.check_interval.map(millis);
         let now = self.clock.now();
-        // A start that needed no look is as good as one.
-        let is_due = interval.is_some_and(|interval| is_due(checked.or(Some(self.started)), interval, now));
+        let is_due = match checked {
+            // What was closed in order and is large is looked at once the start has settled, beside all else.
+            None => (now - self.started).abs() >= AFTER_START_MS,
+            Some(_) => interval.is_some_and(|interval| is_due(checked, interval, now)),
+        };
         if suspicion.is_none() && !is_due || self.keeping.told().gives_up {
             return;
         }
@@ -123,7 +129,7 @@ impl App {
             restored: told.restored.clone().filter(|restored| super::restored::is_shown(restored, self.clock.now())),
         };
         let (audit, disk) = (self.audit_health(), self.disk_health());
-        let is_short = disk.as_ref().is_some_and(|disk| disk.short);
+        let short = disk.as_ref().filter(|disk| disk.short).map(|disk| if disk.spent { SPENT } else { SHORT });
         let damage = told.gives_up.then(|| "the database is damaged".to_owned());
         let lost = upkeep
             .restored
@@ -133,7 +139,7 @@ impl App {
             .err()
             .map(|error| error.to_string())
             .or(damage)
-            .or_else(|| is_short.then(|| SHORT.to_owned()))
+            .or_else(|| short.map(str::to_owned))
             .or_else(|| upkeep.snapshot_error.clone());
         DbHealth {
             status: u8::from(trouble.is_none() && audit.valid != Some(false)),

@@ -4,6 +4,7 @@
 mod given;
 mod journal;
 pub(super) mod place;
+mod taken;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use super::views::RestoredView;
 use crate::adapters::clock::Clock;
 use crate::adapters::notary::Kept;
 use crate::adapters::snapshots::{self, CopyError, Snapshot};
-use crate::adapters::store::rescue::{self, Hold, Prepared, examine, files_of};
+use crate::adapters::store::rescue::{self, Hold, Origin, Prepared, examine, files_of};
 use crate::adapters::store::{Depth, Frozen, Pace, Soundness, SqliteStore, Store as _, StoreError};
 use crate::core::audit::{Head, operation};
 use crate::core::heal::{Candidate, Known, Last, in_order, lost, told};
@@ -161,6 +162,14 @@ struct Healer<'a> {
     replica: Option<&'a dyn Replica>,
 }
 
+/// What a damaged store may be restored from.
+enum From<'a> {
+    /// What its log holds up to the damage; when its last entry was made.
+    Itself(Millis),
+    Snapshot,
+    Replica(&'a dyn Replica, Millis),
+}
+
 /// A copy in a file that is whole and checked.
 struct Ready {
     path: PathBuf,
@@ -200,11 +209,18 @@ impl Healer<'_> {
             match is_there.map(|meta| (meta.is_dir(), meta.len())) {
                 Ok((true, _)) => return Ok(Some("a directory lies in its place".to_owned())),
                 Ok((false, 0)) => return Ok(Some("the file is empty".to_owned())),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && (has_copies() || leaves_log()) => {
+                // Of a replica nothing is known yet; it is asked then.
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound
+                        && (has_copies() || leaves_log() || self.replica.is_some()) =>
+                {
                     return Ok(Some("the file is gone".to_owned()));
                 }
                 _ => {}
             }
+        }
+        if let Some(reason) = rescue::log_damage(database).filter(|_| had_been) {
+            return Ok(Some(reason));
         }
         let path = marker_path(database);
         let Some(marker) = Marker::read(&path) else { return Ok(None) };
@@ -293,9 +309,16 @@ impl Healer<'_> {
         if !journal.is_prepared {
             set_aside(database, &journal.aside)?;
             let damaged = journal.aside.is_file().then_some(journal.aside.as_path());
-            let known = damaged.map_or(Known::Nothing, rescue::last_known).and_signed(self.signed());
-            let ready = self.best_copy(&new)?;
-            self.prepare(&ready, damaged, known, journal)?;
+            let around = beside(database, ".around");
+            clear(&around);
+            let source = damaged.map(|damaged| match rescue::read_around(damaged, &around) {
+                true => around.as_path(),
+                false => damaged,
+            });
+            let known = source.map_or(Known::Nothing, rescue::last_known).and_signed(self.signed());
+            let ready = self.best_copy(&new, damaged)?;
+            self.prepare(&ready, source, known, journal)?;
+            clear(&around);
             let journal = Journal { is_prepared: true, ..journal.clone() };
             journal.write(database)?;
             return finish(database, &journal).map(|_| ());
@@ -311,40 +334,66 @@ impl Healer<'_> {
     }
 
     /// The best copy there is, written beside the database; an empty place where there is none.
-    fn best_copy(&self, new: &Path) -> HealResult<Ready> {
+    fn best_copy(&self, new: &Path, damaged: Option<&Path>) -> HealResult<Ready> {
         let local = self.newest_snapshot(new)?;
-        let replica = self.replica.and_then(|replica| match replica.head() {
-            Ok(found) => found.map(|(head, at)| (replica, head, at)),
-            Err(error) => {
-                tracing::warn!(component = "store", "cannot ask {}: {error}", replica.name());
-                None
-            }
-        });
-        let local_head = local.as_ref().map(|(head, _)| *head);
-        let mut candidates = Vec::new();
-        candidates.extend(local_head.map(|head| Candidate { what: None, head }));
-        candidates.extend(replica.map(|(replica, head, at)| Candidate { what: Some((replica, at)), head }));
-        for candidate in in_order(candidates) {
-            let Some((replica, at)) = candidate.what else { break };
-            let from_replica = beside(self.database(), ".from-replica");
-            clear(&from_replica);
-            match replica.restore(&from_replica) {
-                Ok(()) => {
-                    std::fs::rename(&from_replica, new).map_err(io("rename", &from_replica))?;
-                    return Ok(Ready {
-                        path: new.to_owned(),
-                        from: format!("replica {}", replica.name()),
-                        at: Some(at),
-                    });
+        let itself = beside(self.database(), ".itself");
+        clear(&itself);
+        let (mut candidates, mut away) = (Vec::new(), None);
+        if let Some(damaged) = damaged
+            && let Some((head, at)) = rescue::up_to_damage(damaged, &itself)?
+        {
+            candidates.push(Candidate { what: From::Itself(at), head });
+        }
+        candidates.extend(local.as_ref().map(|(head, _)| Candidate { what: From::Snapshot, head: *head }));
+        if let Some(replica) = self.replica {
+            match replica.head() {
+                Ok(found) => {
+                    let candidate = found.map(|(head, at)| Candidate { what: From::Replica(replica, at), head });
+                    candidates.extend(candidate);
                 }
                 Err(error) => {
-                    tracing::error!(component = "store", "cannot restore from {}: {error}", replica.name());
-                    clear(&from_replica);
+                    tracing::warn!(component = "store", "cannot ask {}: {error}", replica.name());
+                    away = Some((replica, error));
                 }
             }
         }
+        if let Some((replica, error)) = away.filter(|_| candidates.is_empty()) {
+            return Err(HealError::Refused(format!(
+                "the database is damaged or gone, no snapshot is whole, and {} cannot be asked ({error}). Start again when \
+                 it can be reached, or with COMMAND_CENTER_REPLICATION=off to begin with the desired files alone",
+                replica.name()
+            )));
+        }
+        for candidate in in_order(candidates) {
+            let (from, at) = match candidate.what {
+                From::Snapshot => break,
+                From::Itself(at) => {
+                    clear(new);
+                    std::fs::rename(&itself, new).map_err(io("rename", &itself))?;
+                    ("the database itself, up to the damage in its log".to_owned(), at)
+                }
+                From::Replica(replica, at) if self.fetch(replica, new)? => (format!("replica {}", replica.name()), at),
+                From::Replica(..) => continue,
+            };
+            clear(&itself);
+            return Ok(Ready { path: new.to_owned(), from, at: Some(at) });
+        }
+        clear(&itself);
         Ok(local
             .map_or_else(|| Ready { path: new.to_owned(), from: "nothing".to_owned(), at: None }, |(_, ready)| ready))
+    }
+
+    /// Restores from the replica into `new`; says whether that worked.
+    fn fetch(&self, replica: &dyn Replica, new: &Path) -> HealResult<bool> {
+        let fetched = beside(self.database(), ".from-replica");
+        clear(&fetched);
+        if let Err(error) = replica.restore(&fetched) {
+            tracing::error!(component = "store", "cannot restore from {}: {error}", replica.name());
+            clear(&fetched);
+            return Ok(false);
+        }
+        std::fs::rename(&fetched, new).map_err(io("rename", &fetched))?;
+        Ok(true)
     }
 
     /// The newest snapshot that proves to be whole; one that is torn leads to the one before.
@@ -373,8 +422,11 @@ impl Healer<'_> {
 
     fn prepare(&self, ready: &Ready, damaged: Option<&Path>, known: Known, journal: &Journal) -> HealResult<()> {
         let caller = command_center();
-        let told = Told { journal, known, from: &ready.from, at: ready.at, set_aside: damaged };
-        rescue::prepare(&ready.path, damaged, journal.at_ms, &mut |prepared| told.tell(prepared, &caller))?;
+        let set_aside = Some(journal.aside.as_path()).filter(|path| std::fs::symlink_metadata(path).is_ok());
+        let told = Told { journal, known, from: &ready.from, at: ready.at, set_aside, is_current: false };
+        rescue::prepare(&ready.path, Origin::Copy(damaged), journal.at_ms, &mut |prepared| {
+            told.tell(prepared, &caller)
+        })?;
         Ok(())
     }
 }
@@ -386,6 +438,8 @@ struct Told<'a> {
     from: &'a str,
     at: Option<Millis>,
     set_aside: Option<&'a Path>,
+    /// Nothing has happened since the copy.
+    is_current: bool,
 }
 
 impl Told<'_> {
@@ -406,7 +460,7 @@ impl Told<'_> {
             }),
             lost: told(gone),
             set_aside: self.set_aside.map(|path| path.display().to_string()),
-            settled: false,
+            settled: self.is_current,
             signed: false,
         };
         let since = view.from_iso.as_deref().unwrap_or("the beginning");

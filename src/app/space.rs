@@ -14,6 +14,10 @@ use crate::core::model::Millis;
 pub(super) const SHORT: &str = "the disk that holds the store is full: free some space. Imports that are due go on from what was set \
      aside for that, as long as it lasts; changes, imported records and copies are refused until there is room again";
 
+/// And once that is used up.
+pub(super) const SPENT: &str = "the disk that holds the store is full, and what was set aside is used up: free some space. Nothing can \
+     be written: imports that are due wait and show as overdue, and start when there is room again";
+
 impl App {
     /// Whether the store's disk is full: whoever can do without writing there gives way.
     pub fn is_space_short(&self) -> bool {
@@ -50,6 +54,11 @@ impl App {
 
     pub(super) fn disk_health(&self) -> Option<DiskHealth> {
         let space = self.store.space()?;
-        Some(DiskHealth { short: space.is_short(), free_bytes: space.free(), reserve_bytes: space.held() })
+        Some(DiskHealth {
+            short: space.is_short(),
+            spent: space.is_spent(),
+            free_bytes: space.free(),
+            reserve_bytes: space.held(),
+        })
     }
 }

@@ -90,6 +90,7 @@ impl App {
             dispatcher_seen: AtomicI64::new(now),
             loops: super::loops::Loops::default(),
             timers_in_doubt: AtomicBool::new(false),
+            claims_fail: AtomicBool::new(false),
             #[cfg(test)]
             before_exchange: super::tests::Hook::default(),
             #[cfg(test)]

@@ -26,6 +26,7 @@ mod defaults;
 mod drifting;
 mod fairness;
 mod healing;
+mod healing_log;
 mod held;
 mod holding;
 mod keeping;

@@ -190,10 +190,18 @@ impl App {
         let granted = self.store.claim(due.iter().flat_map(Due::claims).collect(), self.clock.now()).await;
         let advances: Vec<_> = due.iter().map(|due| (due.slot, due.advance)).collect();
         let mut granted = match granted {
-            Ok(granted) => granted.into_iter(),
+            Ok(granted) => {
+                if self.claims_fail.swap(false, Ordering::Relaxed) {
+                    tracing::info!(component = "acculynx-scheduler", "due runs are claimed again");
+                }
+                granted.into_iter()
+            }
             Err(error) => {
                 self.metrics.error();
-                tracing::error!(component = "acculynx-scheduler", %error, "could not claim due runs; trying again");
+                // Once: what cannot be claimed is tried four times a second.
+                if !self.claims_fail.swap(true, Ordering::Relaxed) {
+                    tracing::error!(component = "acculynx-scheduler", %error, "could not claim due runs; trying until it works");
+                }
                 return self.line_up_again_soon(&advances).await;
             }
         };

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// would fill it again at once.
 const MARGIN: u64 = 4 << 20;
 
+/// With so much free, what must be written finds room, though not all is well.
+const LITTLE: u64 = 1 << 20;
+
 /// The space of one store. Cheap to ask.
 #[derive(Debug)]
 pub struct Space {
@@ -20,6 +23,7 @@ pub struct Space {
     /// What is.
     held: AtomicU64,
     is_short: AtomicBool,
+    is_spent: AtomicBool,
 }
 
 impl Space {
@@ -31,12 +35,23 @@ impl Space {
         let held = std::fs::metadata(&file).ok().map(|meta| meta.len());
         // An empty file was given up by a predecessor, and not set aside anew since.
         let is_short = AtomicBool::new(held == Some(0));
-        Space { file, wanted: AtomicU64::new(0), held: AtomicU64::new(held.unwrap_or(0)), is_short }
+        Space {
+            file,
+            wanted: AtomicU64::new(0),
+            held: AtomicU64::new(held.unwrap_or(0)),
+            is_short,
+            is_spent: AtomicBool::new(false),
+        }
     }
 
     /// Whether the disk is full: only what must be written is.
     pub fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Acquire)
+    }
+
+    /// Whether what was given up is used up as well: even what must be written is not.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent.load(Ordering::Acquire)
     }
 
     /// Bytes that are set aside.
@@ -67,6 +82,9 @@ impl Space {
         let (wanted, held) = (self.wanted.load(Ordering::Acquire), self.held());
         let free = self.free().unwrap_or(u64::MAX);
         if self.is_short() {
+            if free >= LITTLE {
+                self.is_spent.store(false, Ordering::Release);
+            }
             if free < wanted.saturating_add(MARGIN) {
                 return Ok(());
             }
@@ -75,6 +93,7 @@ impl Space {
                 let _ = std::fs::remove_file(&self.file);
             }
             self.is_short.store(false, Ordering::Release);
+            self.is_spent.store(false, Ordering::Release);
             tracing::info!(component = "store", "the disk has room again; changes are taken as before");
             return Ok(());
         }
@@ -93,6 +112,12 @@ impl Space {
     /// The disk is full and something that must be written was not: gives up what is set aside.
     pub(crate) fn met_full(&self) {
         if self.is_short.swap(true, Ordering::AcqRel) {
+            if !self.is_spent.swap(true, Ordering::AcqRel) {
+                tracing::error!(
+                    component = "store",
+                    "what was set aside is used up: due runs wait, and show as overdue, until there is room"
+                );
+            }
             return;
         }
         let given = self.held.swap(0, Ordering::AcqRel);

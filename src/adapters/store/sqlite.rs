@@ -24,6 +24,7 @@ mod schema;
 mod seal;
 mod state;
 mod upkeep;
+mod wal;
 mod write;
 mod writer;
 
@@ -47,7 +48,7 @@ use lock::StoreLock;
 use readers::{Readers, open_reader};
 use schema::{migrate, newest_schema};
 pub use state::StateError;
-use upkeep::Suspicion;
+use upkeep::{Identity, Suspicion};
 use writer::{Lane, Writer};
 
 /// With less free than this, a full disk may be why the store does not open.
@@ -65,6 +66,7 @@ pub struct SqliteStore {
     lock: Mutex<Option<StoreLock>>,
     suspicion: Arc<Suspicion>,
     was_closed_in_order: bool,
+    identity: Identity,
 }
 
 /// A place that is kept free of servers for as long as this lives.
@@ -133,8 +135,8 @@ impl SqliteStore {
         let writer = Writer::start(connection, path, suspicion.clone())?;
         let idle = Mutex::new(Some(Vec::new()));
         let readers = Arc::new(Readers { path: path.to_owned(), idle, suspicion: suspicion.clone() });
-        let (path, lock) = (path.to_owned(), Mutex::new(lock));
-        Ok(SqliteStore { path, writer, readers, lock, suspicion, was_closed_in_order })
+        let (identity, path, lock) = (Identity::of(path), path.to_owned(), Mutex::new(lock));
+        Ok(SqliteStore { path, writer, readers, lock, suspicion, was_closed_in_order, identity })
     }
 
     /// Takes the lock out, for a successor: it is held on when the store closes.

@@ -1,6 +1,7 @@
 //! What keeps a store whole: consistent readings to copy from, checks, and facts it knows of itself.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Frozen, StoreError, StoreFuture, StoreResult};
@@ -58,6 +59,11 @@ pub trait Upkeep {
     /// Whether the database should be looked at before anything is built on it: it was not closed in order, or is
     /// small enough for a look to cost nothing.
     fn wants_check(&self) -> bool;
+    /// Whether the open files are still those that lie in the database's place: nobody has removed or replaced them.
+    fn is_in_place(&self) -> bool;
+    /// Writes what has been committed into a new file, from the files that are open, wherever they lie by now. Nothing
+    /// is written to the store any more after that: where this is needed, it would be lost.
+    fn leave_to(&self, target: PathBuf) -> StoreFuture<'_, ()>;
     /// Counts rows changed through this store: the same number twice says that nothing was written in between.
     fn changes(&self) -> u64;
     /// What a reading or writing found damaged since this was last asked.

@@ -10,7 +10,7 @@ use super::journal::Journal;
 use super::{HealError, HealResult, Told, beside, io, marker_path};
 use crate::adapters::snapshots::{self, bundle};
 use crate::adapters::store::network_path;
-use crate::adapters::store::rescue::{self, files_of, last_known};
+use crate::adapters::store::rescue::{self, Origin, files_of, last_known};
 use crate::core::heal::Known;
 use crate::core::model::{Caller, Millis};
 use crate::core::timing::iso;
@@ -115,9 +115,11 @@ pub(in crate::app) fn put(database: &Path, incoming: Incoming<'_>, staging: Temp
     };
     let known = if database.is_file() { last_known(database) } else { Known::Nothing };
     let set_aside = is_there.then_some(aside.as_path());
-    let told = Told { journal: &journal, known, from: incoming.name, at: Some(incoming.at), set_aside };
+    let told =
+        Told { journal: &journal, known, from: incoming.name, at: Some(incoming.at), set_aside, is_current: false };
     // Nothing is taken over from what a person wants replaced.
-    let prepared = rescue::prepare(&new, None, incoming.now, &mut |prepared| told.tell(prepared, incoming.caller));
+    let prepared =
+        rescue::prepare(&new, Origin::Copy(None), incoming.now, &mut |prepared| told.tell(prepared, incoming.caller));
     if let Err(error) = prepared {
         clear(&new);
         return Err(error.into());
@@ -171,7 +173,7 @@ pub(in crate::app) fn settle(database: &Path) -> HealResult<()> {
 
 /// Removes what a restoring left that was cut off before it had changed anything. No other is at work here.
 fn sweep(database: &Path) {
-    for suffix in [".restoring", ".from-replica", ".healing-new"] {
+    for suffix in [".restoring", ".from-replica", ".around", ".itself", ".healing-new"] {
         clear(&beside(database, suffix));
     }
     let prefix = staging_prefix(database);

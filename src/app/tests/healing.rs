@@ -70,7 +70,7 @@ impl Site {
     }
 
     /// The same again, to be damaged in another way.
-    fn again(&self) -> Site {
+    pub(super) fn again(&self) -> Site {
         let copy = Site(tempfile::tempdir().unwrap());
         copy_all(self.0.path(), copy.0.path());
         copy
@@ -105,7 +105,7 @@ pub(super) async fn note(app: &App, count: usize) {
     }
 }
 
-async fn log(app: &App) -> Vec<Entry> {
+pub(super) async fn entries_of(app: &App) -> Vec<Entry> {
     let (mut batches, mut all) = (app.store.audit_log(), Vec::new());
     // What cannot be read ends it; then no check calls the log valid.
     while let Some(Ok(batch)) = batches.recv().await {
@@ -114,14 +114,14 @@ async fn log(app: &App) -> Vec<Entry> {
     all
 }
 
-fn restored(app: &App) -> Option<RestoredView> {
+pub(super) fn restored(app: &App) -> Option<RestoredView> {
     app.keeping.told().restored.clone()
 }
 
 /// After a start everything is either as it was or said to be lost.
 async fn check(site: &Site, app: &App, before: &[Entry], what: &str) -> bool {
     let verdict = app.verify_audit(Vec::new()).await;
-    let log = log(app).await;
+    let log = entries_of(app).await;
     let told = restored(app);
     let kept = log.iter().zip(before).take_while(|(now, then)| now == then).count();
     match &told {
@@ -160,7 +160,7 @@ async fn check(site: &Site, app: &App, before: &[Entry], what: &str) -> bool {
 async fn entries(site: &Site) -> Vec<Entry> {
     let app = site.again();
     let app = app.start(START).await.unwrap();
-    let all = log(&app).await;
+    let all = entries_of(&app).await;
     app.store.close();
     all
 }
@@ -392,7 +392,7 @@ async fn a_restoring_that_is_cut_off_anywhere_is_finished() {
     app.store.close();
     journal(true);
     let app = site.start(START + 3000).await.unwrap();
-    assert!(log(&app).await.len() > before.len());
+    assert!(entries_of(&app).await.len() > before.len());
     app.store.close();
 }
 
@@ -403,7 +403,7 @@ async fn a_backup_is_restored_only_where_nothing_is_overwritten_unasked() {
     let job = app.ask_for_backup(&Caller { source: Origin::Api, actor: "zoe".into() });
     app.make_backups().await;
     let file = app.backup_file(job.id).unwrap();
-    let then = log(&app).await.len();
+    let then = entries_of(&app).await.len();
     let mut tell = |_| {};
     let (database, desired) = (site.database(), site.settings().desired_dir);
     let asked = RestoreAsked {

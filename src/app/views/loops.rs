@@ -76,6 +76,9 @@ impl LoopHealth {
 pub struct DiskHealth {
     /// It is full: only what must be written is.
     pub short: bool,
+    /// What was set aside for that is used up too: nothing is written, and due runs wait.
+    #[serde(default)]
+    pub spent: bool,
     /// Free for this program; null where the system does not tell.
     pub free_bytes: Option<u64>,
     /// Set aside, so that runs go on for a while when the disk is full.

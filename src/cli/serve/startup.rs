@@ -234,7 +234,10 @@ pub(super) async fn probe_store(app: Arc<App>, pulse: Pulse) -> Ended {
             // The thread is gone, and does not come back.
             Err(error @ StoreError::Stopped) if !pulse.is_stopping() => return Err(error.into()),
             Err(error) => pulse.failed(&error),
-            Ok(()) => pulse.is_well(),
+            Ok(()) => match app.stay_in_place().await {
+                Ok(()) => pulse.is_well(),
+                Err(error) => pulse.failed(&error),
+            },
         }
         if !pulse.sleep(PROBE_EVERY, "the next look").await {
             return Ok(());

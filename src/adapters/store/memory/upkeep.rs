@@ -1,5 +1,7 @@
 //! A store in memory has nothing that could be damaged, and nothing to copy.
 
+use std::path::PathBuf;
+
 use futures_util::FutureExt as _;
 
 use super::super::{Depth, Frozen, Soundness, StoreFuture, Upkeep};
@@ -18,6 +20,14 @@ impl Upkeep for MemoryStore {
 
     fn wants_check(&self) -> bool {
         false
+    }
+
+    fn is_in_place(&self) -> bool {
+        true
+    }
+
+    fn leave_to(&self, _: PathBuf) -> StoreFuture<'_, ()> {
+        std::future::ready(Err(failed("copy the store", "it is kept in memory"))).boxed()
     }
 
     fn changes(&self) -> u64 {

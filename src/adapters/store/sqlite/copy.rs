@@ -127,6 +127,22 @@ impl Frozen {
     }
 }
 
+/// Writes what an open connection sees into a new file, wherever the files lie that it has open.
+pub(super) fn copy_open(connection: &Connection, target: &Path) -> StoreResult<()> {
+    let fail = |error: rusqlite::Error| failed("copy the open database", &error);
+    let mut copy = Connection::open(target).map_err(fail)?;
+    for (pragma, value) in [("journal_mode", "OFF"), ("synchronous", "OFF")] {
+        copy.pragma_update(None, pragma, value).map_err(fail)?;
+    }
+    let backup = Backup::new(connection, &mut copy).map_err(fail)?;
+    while backup.step(i32::from(Pace::FULL.pages)).map_err(fail)? != StepResult::Done {}
+    drop(backup);
+    copy.pragma_update(None, "journal_mode", "DELETE").map_err(fail)?;
+    copy.close().map_err(|(_, error)| fail(error))?;
+    let synced = File::options().write(true).open(target).and_then(|file| file.sync_all());
+    synced.map_err(|error| broken("bring the copy to disk", target, &error))
+}
+
 /// What a verified database file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyFacts {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::lock::StoreLock;
+use super::wal::Log;
 use super::writer::{INSERT_ENTRY, insert_entry};
 use super::{StoreError, StoreResult, audit, copy, failed, migrate, open_error, open_failed, read, with_suffix};
 use crate::adapters::store::{CopyFacts, Depth, Soundness};
@@ -86,6 +87,70 @@ pub fn examine(database: &Path, depth: Depth) -> StoreResult<Soundness> {
     }
 }
 
+/// Why commits that were answered are missing from what SQLite will read of the write-ahead log, if that is so.
+pub fn log_damage(database: &Path) -> Option<String> {
+    match Log::beside(database) {
+        Ok(log) => log?.damage(),
+        Err(error) => {
+            tracing::warn!(component = "store", %error, "could not look through the write-ahead log");
+            None
+        }
+    }
+}
+
+/// Writes into `target` what can be read of a database whose log is damaged, from behind the damage too. It is for
+/// finding out what there was and for taking over what proves itself; nobody may work with it.
+pub fn read_around(damaged: &Path, target: &Path) -> bool {
+    let written = || -> std::io::Result<bool> {
+        let Some(log) = Log::beside(damaged)?.filter(|log| log.damage().is_some()) else { return Ok(false) };
+        std::fs::copy(damaged, target)?;
+        log.write_into(target)
+    };
+    let written = written().unwrap_or(false);
+    // It says of itself that it has a log beside it.
+    written && open_around(target).is_ok()
+}
+
+fn open_around(target: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open(target)?;
+    connection.pragma_update(None, "journal_mode", "DELETE")
+}
+
+/// Writes a database as it was before the damage in its log into `target`, checked: where its audit log ended, and
+/// when. `None` where it cannot be had.
+pub fn up_to_damage(damaged: &Path, target: &Path) -> StoreResult<Option<(Head, Millis)>> {
+    let written = || -> std::io::Result<bool> {
+        let Some(log) = Log::beside(damaged)?.filter(|log| log.damage().is_some()) else { return Ok(false) };
+        if log.is_ahead(damaged)? {
+            return Ok(false);
+        }
+        std::fs::copy(damaged, target)?;
+        log.write_whole(&with_suffix(target, "-wal"))?;
+        Ok(true)
+    };
+    let is_written = written().map_err(|error| match error.kind() {
+        std::io::ErrorKind::StorageFull => StoreError::Full,
+        _ => StoreError::Failed { operation: "copy the damaged database", reason: error.to_string() },
+    })?;
+    if !is_written {
+        return Ok(None);
+    }
+    let looked = || {
+        let connection = Connection::open(target)?;
+        connection.pragma_update(None, "journal_mode", "DELETE")?;
+        if copy::check(&connection, Depth::Full)? != Soundness::Sound {
+            return Ok(None);
+        }
+        let last = "SELECT ifnull((SELECT at_ms FROM audit ORDER BY seq DESC LIMIT 1), 0)";
+        let at = connection.query_row(last, [], |row| row.get(0))?;
+        Ok(Some((read::chain_end(&connection)?, at)))
+    };
+    match looked() {
+        Err(error) if super::is_damage(&error) => Ok(None),
+        found => found.map_err(|error: rusqlite::Error| failed("look at what the log left", &error)),
+    }
+}
+
 /// Reading only: neither the file nor its log is changed.
 fn open_quietly(database: &Path) -> rusqlite::Result<Connection> {
     let connection =
@@ -107,6 +172,15 @@ pub fn last_known(damaged: &Path) -> Known {
     }
 }
 
+/// What a new database is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// A copy from before, and the damaged database with what it still yields, if there is one.
+    Copy(Option<&'a Path>),
+    /// All that was committed.
+    Current,
+}
+
 /// What a replacement came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prepared {
@@ -123,12 +197,12 @@ pub type Tell<'a> = &'a mut dyn FnMut(Prepared) -> (String, Draft);
 /// entries that go on from its own and the brakes as they stood, forgets promised edits (files win: what was
 /// promised then has long been kept or overwritten), and writes down what happened. Afterwards it is one file, on
 /// disk and checked. A file that is not there yet becomes an empty store.
-pub fn prepare(new: &Path, damaged: Option<&Path>, now: Millis, tell: Tell<'_>) -> StoreResult<CopyFacts> {
+pub fn prepare(new: &Path, origin: Origin<'_>, now: Millis, tell: Tell<'_>) -> StoreResult<CopyFacts> {
     let mut connection = Connection::open(new).map_err(|e| open_failed(new, &e))?;
     migrate(&mut connection, new)?;
     let fail = |error: rusqlite::Error| failed("prepare the restored database", &error);
     let transaction = connection.transaction().map_err(fail)?;
-    take_over(&transaction, damaged, now, tell).map_err(fail)?;
+    take_over(&transaction, origin, now, tell).map_err(fail)?;
     transaction.commit().map_err(fail)?;
     connection.pragma_update(None, "journal_mode", "DELETE").map_err(fail)?;
     connection.close().map_err(|(_, error)| fail(error))?;
@@ -140,10 +214,12 @@ pub fn prepare(new: &Path, damaged: Option<&Path>, now: Millis, tell: Tell<'_>) 
     copy::verify_copy(new)
 }
 
-fn take_over(new: &Connection, damaged: Option<&Path>, now: Millis, tell: Tell<'_>) -> rusqlite::Result<()> {
+fn take_over(new: &Connection, origin: Origin<'_>, now: Millis, tell: Tell<'_>) -> rusqlite::Result<()> {
     let restored = read::chain_end(new)?;
     let mut head = restored;
-    if let Some(source) = damaged.and_then(|damaged| open_quietly(damaged).ok()) {
+    if let Origin::Copy(Some(damaged)) = origin
+        && let Ok(source) = open_quietly(damaged)
+    {
         head = salvage(&source, new, restored)?;
         if let Ok(brakes) = read::brakes(&source) {
             new.execute("DELETE FROM brakes", [])?;
@@ -155,7 +231,9 @@ fn take_over(new: &Connection, damaged: Option<&Path>, now: Millis, tell: Tell<'
             }
         }
     }
-    new.execute("DELETE FROM intents", [])?;
+    if matches!(origin, Origin::Copy(_)) {
+        new.execute("DELETE FROM intents", [])?;
+    }
     let (fact, draft) = tell(Prepared { restored, kept: head });
     let entry = head.append(draft, now, &iso(now));
     insert_entry(&mut *new.prepare_cached(INSERT_ENTRY)?, &entry)?;

@@ -1,6 +1,7 @@
 //! The store's own upkeep: readings to copy from, checks, facts.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt as _;
 use rusqlite::OptionalExtension as _;
@@ -29,6 +30,44 @@ impl Suspicion {
     fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Which files were opened, so that it is noticed when others lie in their place, or none.
+#[derive(Default)]
+pub(super) struct Identity {
+    database: Option<FileId>,
+    /// Known from the first look on: SQLite makes it when it is first needed, and keeps it while it is open.
+    log: OnceLock<FileId>,
+}
+
+type FileId = (u64, u64);
+
+impl Identity {
+    pub(super) fn of(database: &Path) -> Identity {
+        let identity = Identity { database: id_of(database), log: OnceLock::new() };
+        identity.is_here(database);
+        identity
+    }
+
+    fn is_here(&self, database: &Path) -> bool {
+        let log = id_of(&super::with_suffix(database, "-wal"));
+        if let (Some(log), None) = (log, self.log.get()) {
+            let _ = self.log.set(log);
+        }
+        id_of(database) == self.database && log == self.log.get().copied()
+    }
+}
+
+#[cfg(unix)]
+fn id_of(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Elsewhere an open file can be neither removed nor replaced.
+#[cfg(not(unix))]
+fn id_of(_: &Path) -> Option<FileId> {
+    None
 }
 
 impl Upkeep for SqliteStore {
@@ -61,6 +100,23 @@ impl Upkeep for SqliteStore {
     fn wants_check(&self) -> bool {
         let small = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= SMALL_BYTES);
         small || !self.was_closed_in_order
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.identity.is_here(&self.path)
+    }
+
+    fn leave_to(&self, target: PathBuf) -> StoreFuture<'_, ()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let asked = self.writer.submit(Lane::Claim, "copy the open database", move |work| {
+            work.leave_to(target, sender);
+            Ok(())
+        });
+        async move {
+            asked.await?;
+            receiver.await.unwrap_or(Err(StoreError::Stopped))
+        }
+        .boxed()
     }
 
     fn changes(&self) -> u64 {

@@ -2,7 +2,7 @@
 //! that wait, runs each in a savepoint, commits once, and only then answers: one fsync serves many.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -85,7 +85,11 @@ pub(super) struct Work<'a> {
     pub(super) foreign_writes: bool,
     /// Why the whole transaction is gone, once it is: some failures undo more than their statement.
     lost: Option<StoreError>,
+    /// Where the database is to be copied to when this is committed, and who waits for that.
+    leave: Option<Leave>,
 }
+
+type Leave = (PathBuf, oneshot::Sender<StoreResult<()>>);
 
 /// The highest keys given so far. Keys are never given twice, which SQLite would do for a page more
 /// in every commit.
@@ -119,6 +123,11 @@ impl Work<'_> {
         let row = known.unwrap_or(self.keys.schedule + 1);
         self.keys.schedule = self.keys.schedule.max(row);
         row
+    }
+
+    /// Has the database copied once this is committed; after that nothing is written any more.
+    pub(super) fn leave_to(&mut self, target: PathBuf, told: oneshot::Sender<StoreResult<()>>) {
+        self.leave = Some((target, told));
     }
 
     /// A key for an intent.
@@ -316,11 +325,11 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
         if let Some(capture) = shared.capture.get().filter(|_| others_wrote) {
             capture.note_others();
         }
-        let mut work = Work { connection, head, at: 0, term, keys, foreign_writes: foreign, lost: None };
+        let mut work = Work { connection, head, at: 0, term, keys, foreign_writes: foreign, lost: None, leave: None };
         let committed = commit_group(&mut work, &mut group, &mut answers);
         // Gaps are harmless, so that even a failed group's keys are not given again.
         keys = work.keys;
-        let at = work.at;
+        let (at, leave) = (work.at, work.leave.take().filter(|_| committed.is_ok()));
         if committed.is_ok() {
             head = work.head;
             foreign = work.foreign_writes;
@@ -337,6 +346,29 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
             capture.after_commit(pages, Point { head, at }, || data_version(connection) == version);
         }
         shared.log.after_group(connection);
+        if let Some((target, told)) = leave {
+            let left = super::copy::copy_open(connection, &target);
+            let is_left = left.is_ok();
+            let _ = told.send(left);
+            if is_left {
+                // What would be written now would not be in the copy.
+                return refuse_all(shared);
+            }
+        }
+    }
+}
+
+/// Answers everybody that nothing is written any more, until the program ends.
+fn refuse_all(shared: &Shared) {
+    let mut group = VecDeque::new();
+    while next_group(shared, &mut group) {
+        let gone = StoreError::Failed {
+            operation: "write",
+            reason: "the database was taken away while the program ran; it restarts with a copy".to_owned(),
+        };
+        for job in group.drain(..) {
+            job(Err(gone.clone()))(Ok(()));
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub use crate::core::run::ErrorClass;
 pub mod acculynx;
 pub mod exec;
 pub mod http;
+#[cfg(test)]
+mod kept;
 pub mod noop;
 pub mod web;
 

@@ -57,15 +57,21 @@ async fn slots_of_the_past_stop_at_the_brake() {
     assert_eq!(script.begun(), 5);
 }
 
-#[tokio::test]
-async fn a_pause_ends_what_the_schedule_lined_up() {
-    let script = Script::of([Act::Hang]);
-    let world = world("interval_sec: 60\noverlap: queue_one\n", &script).await;
+/// One run that hangs, and the next slot's behind it.
+async fn one_lined_up(script: &Arc<Script>) -> World {
+    let world = world("interval_sec: 60\noverlap: queue_one\n", script).await;
     to_next_slot(&world);
     dispatch(&world).await;
     until("the first begins", || script.begun() == 1).await;
     to_next_slot(&world);
     dispatch(&world).await;
+    world
+}
+
+#[tokio::test]
+async fn a_pause_ends_what_the_schedule_lined_up() {
+    let script = Script::of([Act::Hang]);
+    let world = one_lined_up(&script).await;
     assert_eq!(waits(&world).await, (true, Some("run".to_owned()), None));
     world.write("noop/a", "interval_sec: 60\noverlap: queue_one\npaused: true\n");
     world.pass().await;
@@ -78,12 +84,7 @@ async fn a_pause_ends_what_the_schedule_lined_up() {
 #[tokio::test]
 async fn what_a_deleted_schedule_had_lined_up_is_no_failure() {
     let script = Script::of([Act::Hang]);
-    let world = world("interval_sec: 60\noverlap: queue_one\n", &script).await;
-    to_next_slot(&world);
-    dispatch(&world).await;
-    until("the first begins", || script.begun() == 1).await;
-    to_next_slot(&world);
-    dispatch(&world).await;
+    let world = one_lined_up(&script).await;
     world.mutate("noop/a", Edit::Delete).await.unwrap();
     world.app.clear_the_way(&id(), "over");
     ended(&world).await;

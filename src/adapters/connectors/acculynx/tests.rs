@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::adapters::clock::Clock;
-use crate::adapters::connectors::{Page, RecordSink, Secret, SinkError};
+use crate::adapters::connectors::kept::Kept;
+use crate::adapters::connectors::{Page, Secret};
 use crate::core::model::{Connector, ImportStats, Millis, Resource, ScheduleId};
 use crate::sandbox::{self, SandboxOptions};
 
@@ -26,60 +27,14 @@ const JOBS: &[Resource] = &[Resource::JOBS];
 const CONTACTS: &[Resource] = &[Resource::CONTACTS];
 const BOTH: &[Resource] = &[Resource::JOBS, Resource::CONTACTS];
 
-type OnWrite = Box<dyn Fn(&Page) + Send + std::marker::Sync>;
-
-/// Keeps records and bookmarks, counts like the real store, and lets a test act between pages.
-#[derive(Default)]
-struct Memory {
-    records: Mutex<BTreeMap<(String, String), Value>>,
-    bookmarks: Mutex<BTreeMap<String, Value>>,
-    pages: Mutex<Vec<(usize, bool)>>,
-    on_write: Option<OnWrite>,
-    broken: bool,
-}
-
-impl RecordSink for Memory {
-    fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>> {
-        let bookmark = self.bookmarks.lock().unwrap().get(resource.as_str()).cloned();
-        std::future::ready(Ok(bookmark)).boxed()
-    }
-
-    fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
-        if self.broken {
-            return std::future::ready(Err(SinkError("disk full".to_owned()))).boxed();
-        }
-        self.pages.lock().unwrap().push((page.records.len(), page.bookmark.is_some()));
-        if let Some(on_write) = &self.on_write {
-            on_write(&page);
-        }
-        let mut stats = ImportStats::default();
-        let mut records = self.records.lock().unwrap();
-        for record in page.records {
-            match records.insert((page.resource.to_string(), record.key), record.payload.clone()) {
-                None => stats.imported += 1,
-                Some(old) if old == record.payload => stats.skipped += 1,
-                Some(_) => stats.updated += 1,
-            }
-        }
-        if let Some(bookmark) = page.bookmark {
-            self.bookmarks.lock().unwrap().insert(page.resource.to_string(), bookmark);
-        }
-        std::future::ready(Ok(stats)).boxed()
-    }
-}
-
-impl Memory {
+impl Kept {
     fn count(&self, resource: &Resource) -> usize {
         self.records.lock().unwrap().keys().filter(|(of, _)| *of == resource.as_str()).count()
     }
 
     /// Whether a list of jobs is said to have been read to its end.
     fn has_read_jobs(&self) -> bool {
-        self.bookmark_of(&Resource::JOBS).is_some_and(|bookmark| bookmark["modified_date"].is_string())
-    }
-
-    fn bookmark_of(&self, resource: &Resource) -> Option<Value> {
-        self.bookmarks.lock().unwrap().get(resource.as_str()).cloned()
+        self.bookmark_of(Resource::JOBS.as_str()).is_some_and(|bookmark| bookmark["modified_date"].is_string())
     }
 }
 
@@ -122,7 +77,7 @@ impl Bench {
         Bench { base, clock, connector, cancel: CancellationToken::new(), _stop: stop.drop_guard() }
     }
 
-    fn context(&self, tenant: &str, key: &str, resources: &[Resource], sink: &Arc<Memory>) -> ImportContext {
+    fn context(&self, tenant: &str, key: &str, resources: &[Resource], sink: &Arc<Kept>) -> ImportContext {
         ImportContext {
             id: ScheduleId::new(Connector::Acculynx, tenant.parse().unwrap()),
             run_id: 1,
@@ -139,7 +94,7 @@ impl Bench {
         }
     }
 
-    async fn import(&self, resources: &[Resource], sink: &Arc<Memory>) -> ImportOutcome {
+    async fn import(&self, resources: &[Resource], sink: &Arc<Kept>) -> ImportOutcome {
         self.connector.import(self.context("peak", "sandbox-peak", resources, sink)).await
     }
 

@@ -1,65 +1,20 @@
 //! Real programs, small ones: what they may see, what comes of what they write, and that they end.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::adapters::clock::Clock;
-use crate::adapters::connectors::{Page, RecordSink, Secret, SinkError};
+use crate::adapters::connectors::Secret;
+use crate::adapters::connectors::kept::Kept;
 use crate::adapters::secrets::Secrets;
-use crate::core::model::Resource;
 
 mod bounds;
 mod environment;
-
-/// Keeps what it is given, and every transaction's shape.
-#[derive(Default)]
-struct Kept {
-    records: Mutex<BTreeMap<(String, String), Value>>,
-    bookmarks: Mutex<BTreeMap<String, Value>>,
-    transactions: Mutex<Vec<(usize, bool)>>,
-    broken: bool,
-}
-
-impl RecordSink for Kept {
-    fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>> {
-        let bookmark = self.bookmarks.lock().unwrap().get(resource.as_str()).cloned();
-        std::future::ready(Ok(bookmark)).boxed()
-    }
-
-    fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
-        self.write_pages(vec![page])
-    }
-
-    fn write_pages(&self, pages: Vec<Page>) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
-        if self.broken {
-            return std::future::ready(Err(SinkError("disk full".to_owned()))).boxed();
-        }
-        let shape =
-            (pages.iter().map(|page| page.records.len()).sum(), pages.iter().any(|page| page.bookmark.is_some()));
-        self.transactions.lock().unwrap().push(shape);
-        let mut stats = ImportStats::default();
-        for page in pages {
-            for record in page.records {
-                let key = (page.resource.to_string(), record.key);
-                match self.records.lock().unwrap().insert(key, record.payload.clone()) {
-                    None => stats.imported += 1,
-                    Some(before) if before != record.payload => stats.updated += 1,
-                    Some(_) => stats.skipped += 1,
-                }
-            }
-            let bookmark = page.bookmark.map(|bookmark| (page.resource.to_string(), bookmark));
-            self.bookmarks.lock().unwrap().extend(bookmark);
-        }
-        std::future::ready(Ok(stats)).boxed()
-    }
-}
 
 /// A folder with programs, and what their runs leave.
 struct Site {
@@ -163,7 +118,7 @@ async fn a_taps_records_and_state_are_stored_together() {
     assert_eq!(keys[..2], ["jobs/1", "jobs/2"]);
     assert!(keys[2].starts_with("notes/sha256:"), "{keys:?}");
     assert_eq!(site.state(), Some(json!({"tap": "tap", "state": {"at": 1}})));
-    assert_eq!(*site.kept.transactions.lock().unwrap(), [(3, true)]);
+    assert_eq!(*site.kept.writes.lock().unwrap(), [(3, true)]);
     assert_eq!(site.tap().await.stats.skipped, 3);
 }
 
@@ -228,7 +183,7 @@ async fn many_records_come_in_pages_and_none_is_lost() {
     ));
     let outcome = site.tap().await;
     assert_eq!((outcome.stats.imported, site.keys().len()), (1203, 1203), "{outcome:?}");
-    assert_eq!(*site.kept.transactions.lock().unwrap(), [(500, false), (500, false), (203, true)]);
+    assert_eq!(*site.kept.writes.lock().unwrap(), [(500, false), (500, false), (203, true)]);
 }
 
 #[tokio::test]

@@ -5,71 +5,33 @@ mod faults;
 mod reading;
 mod server;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::adapters::clock::Clock;
-use crate::adapters::connectors::{ErrorClass, Page, RecordSink, Secret, SinkError};
+use crate::adapters::connectors::kept::Kept;
+use crate::adapters::connectors::{ErrorClass, Secret};
 use crate::adapters::secrets::Secrets;
 use crate::core::desired::{Defaults, parse};
-use crate::core::model::{ImportStats, Millis, Resource};
+use crate::core::model::{ImportStats, Millis};
 use server::{Answer, Asked, Body, Server};
 
 /// 2026-06-01T12:00:00Z
 const NOON: Millis = 1_780_315_200_000;
 const SECRET: &str = "hunter2+x";
 
-type OnWrite = Box<dyn Fn() + Send + Sync>;
-
-/// Keeps records and bookmarks, counts like the real store, and lets a test act between pages.
-#[derive(Default)]
-struct Memory {
-    records: Mutex<BTreeMap<(String, String), Value>>,
-    bookmarks: Mutex<BTreeMap<String, Value>>,
-    /// Of each page: how many records, and whether a bookmark came with it.
-    pages: Mutex<Vec<(usize, bool)>>,
-    on_write: Option<OnWrite>,
-}
-
-impl RecordSink for Memory {
-    fn bookmark(&self, resource: Resource) -> BoxFuture<'_, Result<Option<Value>, SinkError>> {
-        let bookmark = self.bookmarks.lock().unwrap().get(resource.as_str()).cloned();
-        std::future::ready(Ok(bookmark)).boxed()
-    }
-
-    fn write_page(&self, page: Page) -> BoxFuture<'_, Result<ImportStats, SinkError>> {
-        self.pages.lock().unwrap().push((page.records.len(), page.bookmark.is_some()));
-        if let Some(on_write) = &self.on_write {
-            on_write();
-        }
-        let mut stats = ImportStats::default();
-        let mut records = self.records.lock().unwrap();
-        for record in page.records {
-            match records.insert((page.resource.to_string(), record.key), record.payload.clone()) {
-                None => stats.imported += 1,
-                Some(old) if old == record.payload => stats.skipped += 1,
-                Some(_) => stats.updated += 1,
-            }
-        }
-        if let Some(bookmark) = page.bookmark {
-            self.bookmarks.lock().unwrap().insert(page.resource.to_string(), bookmark);
-        }
-        std::future::ready(Ok(stats)).boxed()
-    }
-}
-
-impl Memory {
+impl Kept {
     fn keys(&self) -> Vec<String> {
         self.records.lock().unwrap().keys().map(|(_, key)| key.clone()).collect()
     }
 
-    fn bookmark_of(&self, resource: &str) -> Option<Value> {
-        self.bookmarks.lock().unwrap().get(resource).map(|stored| stored["value"].clone())
+    /// What the connector remembers of where it stands, without what that belongs to.
+    fn standing(&self, resource: &str) -> Option<Value> {
+        self.bookmark_of(resource).map(|stored| stored["value"].clone())
     }
 }
 
@@ -78,16 +40,16 @@ struct Bench {
     connector: Http,
     clock: Clock,
     folder: tempfile::TempDir,
-    sink: Arc<Memory>,
+    sink: Arc<Kept>,
     cancel: CancellationToken,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Memory::default())
+        Self::with(Kept::default())
     }
 
-    fn with(sink: Memory) -> Self {
+    fn with(sink: Kept) -> Self {
         let tuning = Tuning {
             backoff: Duration::from_millis(5),
             patience: Duration::from_millis(1500),

@@ -22,7 +22,7 @@ fn histories(bench: &Bench, options: &SandboxOptions) -> BTreeMap<(String, Strin
 #[tokio::test]
 async fn histories_are_read_for_the_jobs_that_changed() {
     let options = unlimited(60, 0);
-    let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Memory::default()));
+    let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Kept::default()));
     succeeded(bench.import(HISTORY, &sink).await);
     assert_eq!(*sink.records.lock().unwrap(), histories(&bench, &options));
     assert!(bench.sent().await >= 60, "one request a job");
@@ -45,7 +45,7 @@ async fn histories_are_read_for_the_jobs_that_changed() {
 async fn a_backlog_is_worked_off_over_several_runs() {
     let options = unlimited(60, 0);
     let (bench, sink) =
-        (Bench::new(options.clone(), Tuning { histories_a_run: 25, ..quick() }).await, Arc::new(Memory::default()));
+        (Bench::new(options.clone(), Tuning { histories_a_run: 25, ..quick() }).await, Arc::new(Kept::default()));
     for run in 1..=3 {
         let before = bench.sent().await;
         succeeded(bench.import(HISTORY, &sink).await);
@@ -59,7 +59,7 @@ async fn a_backlog_is_worked_off_over_several_runs() {
 #[tokio::test]
 async fn a_cut_off_reading_goes_on_where_it_stopped() {
     let options = unlimited(60, 0);
-    let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Memory::default()));
+    let (bench, sink) = (Bench::new(options.clone(), quick()).await, Arc::new(Kept::default()));
     bench.fault(json!({"kind": "slow", "times": 40})).await;
     bench.fault(json!({"kind": "status", "status": 400})).await;
     failed(bench.import(HISTORY, &sink).await);

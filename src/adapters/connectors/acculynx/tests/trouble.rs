@@ -16,7 +16,7 @@ async fn a_passing_fault_is_survived() {
         json!({"kind": "rate_limit", "times": 3}),
     ] {
         bench.fault(fault.clone()).await;
-        let sink = Arc::new(Memory::default());
+        let sink = Arc::new(Kept::default());
         let outcome = bench.import(JOBS, &sink).await;
         assert!(outcome.error.is_none(), "{fault}: {:?}", outcome.error);
         assert_eq!(outcome.stats.imported, 60, "{fault}");
@@ -27,7 +27,7 @@ async fn a_passing_fault_is_survived() {
 async fn a_refusal_is_waited_out_as_long_as_asked() {
     let (bench, started) = (Bench::new(unlimited(10, 0), quick()).await, Instant::now());
     bench.fault(json!({"kind": "rate_limit", "delay_ms": 1000})).await;
-    assert_eq!(succeeded(bench.import(JOBS, &Arc::new(Memory::default())).await).imported, 10);
+    assert_eq!(succeeded(bench.import(JOBS, &Arc::new(Kept::default())).await).imported, 10);
     assert!(started.elapsed() >= Duration::from_secs(1));
     let sent = bench.requests().await["companies"]["peak"]["requests"].as_u64().unwrap();
     assert!(sent <= 5, "{sent} requests: it kept asking");
@@ -49,7 +49,7 @@ async fn a_lasting_fault_fails_with_its_class_and_the_remedy() {
         (json!({"kind": "garbage"}), ErrorClass::BadResponse, "not its list"),
         (json!({"kind": "rate_limit", "delay_ms": 9000}), ErrorClass::RateLimited, "wait 9 s"),
     ] {
-        let sink = Arc::new(Memory::default());
+        let sink = Arc::new(Kept::default());
         bench.fault(fault.clone()).await;
         let tenant = bench.context(
             "peak",
@@ -67,7 +67,7 @@ async fn a_lasting_fault_fails_with_its_class_and_the_remedy() {
 #[tokio::test]
 async fn a_source_that_is_not_there_is_unavailable() {
     let bench = Bench::new(unlimited(1, 0), quick()).await;
-    let sink = Arc::new(Memory::default());
+    let sink = Arc::new(Kept::default());
     let mut context = bench.context("peak", "sandbox-peak", JOBS, &sink);
     // A port that was just free.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -78,7 +78,7 @@ async fn a_source_that_is_not_there_is_unavailable() {
 #[tokio::test]
 async fn the_key_goes_nowhere_it_should_not() {
     let bench = Bench::new(unlimited(1, 0), quick()).await;
-    let sink = Arc::new(Memory::default());
+    let sink = Arc::new(Kept::default());
     let check = async |base_url: &str, key: &str| {
         let context = ImportContext { base_url: base_url.to_owned(), ..bench.context("peak", key, JOBS, &sink) };
         let (class, message) = failed(bench.connector.import(context).await);
@@ -108,7 +108,7 @@ async fn a_redirect_is_not_followed() {
         let _ = stream.read(&mut request).await;
         let _ = stream.write_all(answer.as_bytes()).await;
     });
-    let sink = Arc::new(Memory::default());
+    let sink = Arc::new(Kept::default());
     let context = ImportContext { base_url, ..bench.context("peak", "sandbox-peak", JOBS, &sink) };
     let (class, message) = failed(bench.connector.import(context).await);
     assert_eq!(class, ErrorClass::Configuration);
@@ -118,7 +118,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_repeated_page_and_an_endless_body_are_not_believed() {
     let bench = Bench::new(unlimited(60, 0), Tuning { request_timeout: Duration::from_secs(20), ..quick() }).await;
-    let sink = Arc::new(Memory::default());
+    let sink = Arc::new(Kept::default());
     bench.fault(json!({"kind": "repeat_page", "times": 1000})).await;
     let (class, message) = failed(bench.import(JOBS, &sink).await);
     assert_eq!(class, ErrorClass::BadResponse);
@@ -127,7 +127,7 @@ async fn a_repeated_page_and_an_endless_body_are_not_believed() {
     http().delete(format!("{}/sandbox/faults", bench.base)).send().await.unwrap();
 
     bench.fault(json!({"kind": "endless"})).await;
-    let (class, message) = failed(bench.import(JOBS, &Arc::new(Memory::default())).await);
+    let (class, message) = failed(bench.import(JOBS, &Arc::new(Kept::default())).await);
     assert_eq!(class, ErrorClass::BadResponse);
     assert!(message.contains("more than 8 MiB"), "{message}");
 }
@@ -135,7 +135,7 @@ async fn a_repeated_page_and_an_endless_body_are_not_believed() {
 #[tokio::test]
 async fn a_store_that_fails_is_told_from_a_source_that_fails() {
     let bench = Bench::new(unlimited(60, 0), quick()).await;
-    let sink = Arc::new(Memory { broken: true, ..Memory::default() });
+    let sink = Arc::new(Kept { broken: true, ..Kept::default() });
     let (class, message) = failed(bench.import(JOBS, &sink).await);
     assert_eq!((class, message.contains("disk full")), (ErrorClass::Store, true));
 }
@@ -149,7 +149,7 @@ async fn cancelling_ends_an_import_at_once() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         cancel.cancel();
     };
-    let sink = Arc::new(Memory::default());
+    let sink = Arc::new(Kept::default());
     let (outcome, ()) = tokio::join!(bench.import(JOBS, &sink), stop);
     assert_eq!(failed(outcome).0, ErrorClass::Cancelled);
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -163,7 +163,7 @@ async fn the_vendors_limits_are_kept_over_all_tenants() {
     let bench = Bench::new(options, tuning).await;
     let started = Instant::now();
     let tenants = (0..8).map(|n| {
-        let (tenant, sink) = (format!("t{n}"), Arc::new(Memory::default()));
+        let (tenant, sink) = (format!("t{n}"), Arc::new(Kept::default()));
         bench.connector.import(bench.context(&tenant, &format!("sandbox-{tenant}"), JOBS, &sink))
     });
     for outcome in futures_util::future::join_all(tenants).await {
@@ -189,19 +189,19 @@ async fn a_source_that_gives_its_first_page_for_ever_is_found_out_in_every_list(
         (Resource::USERS, 8),
         (Resource::MILESTONE_HISTORY, 25),
     ] {
-        let sink = Arc::new(Memory::default());
+        let sink = Arc::new(Kept::default());
         let (class, message) = failed(bench.import(std::slice::from_ref(&resource), &sink).await);
         assert_eq!(class, ErrorClass::BadResponse, "{resource}");
         assert!(message.contains("same page"), "{message}");
         assert!(sink.count(&resource) >= kept, "{resource}: what came is kept");
         let goes_on = [Resource::JOBS, Resource::MILESTONE_HISTORY].contains(&resource);
-        let marked = sink.bookmark_of(&resource).filter(|_| !goes_on);
+        let marked = sink.bookmark_of(resource.as_str()).filter(|_| !goes_on);
         assert!(marked.is_none() && !sink.has_read_jobs(), "{resource}");
     }
     // Also where there is but one record to repeat.
     let bench = Bench::new(unlimited(0, 1), quick()).await;
     bench.fault(json!({"kind": "repeat_page", "times": 100_000})).await;
-    let (class, _) = failed(bench.import(CONTACTS, &Arc::new(Memory::default())).await);
+    let (class, _) = failed(bench.import(CONTACTS, &Arc::new(Kept::default())).await);
     let sent = bench.sent().await;
     assert!(class == ErrorClass::BadResponse && sent < 6, "{sent} requests");
 }
@@ -210,6 +210,6 @@ async fn a_source_that_gives_its_first_page_for_ever_is_found_out_in_every_list(
 async fn a_refusal_beyond_patience_says_when_to_come_back() {
     let bench = Bench::new(unlimited(10, 0), quick()).await;
     bench.fault(json!({"kind": "rate_limit", "delay_ms": 40_000})).await;
-    let failure = bench.import(JOBS, &Arc::new(Memory::default())).await.error.unwrap();
+    let failure = bench.import(JOBS, &Arc::new(Kept::default())).await.error.unwrap();
     assert_eq!((failure.class, failure.retry_after), (ErrorClass::RateLimited, Some(Duration::from_secs(40))));
 }

@@ -12,7 +12,7 @@ async fn check(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static, more: 
     let (found, message) = failed(bench.import(&server, &orders(more)).await);
     assert_eq!(found, class, "{message}");
     assert!(message.contains(words), "{message}");
-    assert_eq!(bench.sink.bookmark_of("orders"), None);
+    assert_eq!(bench.sink.standing("orders"), None);
 }
 
 fn text(body: &'static str) -> impl Fn(&Asked) -> Answer {
@@ -186,7 +186,7 @@ async fn the_next_page_is_not_fetched_from_another_host() {
         let more = format!("records: items\npaging: {{ {paging} }}\nbookmark: {{ field: updated_at }}");
         let (class, message) = failed(bench.import(&server, &orders(&more)).await);
         assert_eq!(class, ErrorClass::BadResponse, "{message}");
-        assert_eq!((bench.sink.keys().len(), bench.sink.bookmark_of("orders")), (2, None));
+        assert_eq!((bench.sink.keys().len(), bench.sink.standing("orders")), (2, None));
     }
     assert_eq!(stranger.asked().len(), 0);
 }
@@ -243,7 +243,7 @@ async fn a_run_that_is_cancelled_stops_at_once_and_keeps_what_it_has() {
     };
     let (outcome, ()) = tokio::join!(bench.import(&server, &file), stop);
     assert_eq!((outcome.stats.imported, failed(outcome).0), (2, ErrorClass::Cancelled));
-    assert_eq!(bench.sink.bookmark_of("orders"), None);
+    assert_eq!(bench.sink.standing("orders"), None);
 
     // In the middle of waiting to be let in again.
     let server = Server::start(|_| Answer::status(429).header("retry-after", "1")).await;
@@ -262,7 +262,7 @@ async fn a_run_that_is_cancelled_stops_at_once_and_keeps_what_it_has() {
     // Between two pages.
     let cancel = CancellationToken::new();
     let stopping = cancel.clone();
-    let sink = Memory { on_write: Some(Box::new(move || stopping.cancel())), ..Memory::default() };
+    let sink = Kept { on_write: Some(Box::new(move |_| stopping.cancel())), ..Kept::default() };
     let bench = Bench { cancel, ..Bench::with(sink) };
     let counter = AtomicU32::new(0);
     let server = Server::start(move |_| {

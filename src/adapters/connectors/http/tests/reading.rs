@@ -190,8 +190,8 @@ async fn a_bookmark_comes_with_the_last_page_and_is_asked_for_next_time() {
         "query: { since: 'gte:{{bookmark}}', day: '{{bookmark_date}}' }\npaging: { page: { param: page } }\nbookmark: { field: updated_at, overlap_sec: 1 }",
     );
     assert_eq!(succeeded(bench.import(&server, &file.replace("gte:", "")).await).imported, 4);
-    assert_eq!(*bench.sink.pages.lock().unwrap(), [(2, false), (2, true)]);
-    assert_eq!(bench.sink.bookmark_of("orders"), Some(json!("2026-05-01T00:00:03Z")));
+    assert_eq!(*bench.sink.writes.lock().unwrap(), [(2, false), (2, true)]);
+    assert_eq!(bench.sink.standing("orders"), Some(json!("2026-05-01T00:00:03Z")));
     let first = server.asked().remove(0);
     assert_eq!((first.parameter("since"), first.parameter("day")), (None, None), "no value, no parameter");
 
@@ -199,7 +199,7 @@ async fn a_bookmark_comes_with_the_last_page_and_is_asked_for_next_time() {
     let last = server.asked().pop().unwrap();
     assert_eq!(last.parameter("since").as_deref(), Some("2026-05-01T00:00:02Z"), "a second before the highest");
     assert_eq!(last.parameter("day").as_deref(), Some("2026-05-01"));
-    assert_eq!(bench.sink.bookmark_of("orders"), Some(json!("2026-05-01T00:00:04Z")));
+    assert_eq!(bench.sink.standing("orders"), Some(json!("2026-05-01T00:00:04Z")));
 
     let start = file.replace("overlap_sec: 1", "start: '2020-01-01T00:00:00Z'");
     succeeded(bench.import(&server, &start).await);
@@ -221,8 +221,8 @@ async fn a_bookmark_stays_where_it_was_when_a_reading_breaks() {
     let outcome = bench.import(&server, &file).await;
     assert_eq!(outcome.stats.imported, 4, "what came is kept");
     assert_eq!(failed(outcome).0, ErrorClass::Configuration);
-    assert_eq!(*bench.sink.pages.lock().unwrap(), [(2, false), (2, false)]);
-    assert_eq!(bench.sink.bookmark_of("orders"), None);
+    assert_eq!(*bench.sink.writes.lock().unwrap(), [(2, false), (2, false)]);
+    assert_eq!(bench.sink.standing("orders"), None);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn a_bookmark_does_not_pass_the_start_of_its_reading() {
     let server = Server::start(|_| Answer::json(&json!([{ "id": 1, "updated_at": "2026-06-01T12:30:00Z" }]))).await;
     let bench = Bench::new();
     succeeded(bench.import(&server, &orders("bookmark: { field: updated_at }")).await);
-    assert_eq!(bench.sink.bookmark_of("orders"), Some(json!("2026-06-01T12:00:00.000Z")));
+    assert_eq!(bench.sink.standing("orders"), Some(json!("2026-06-01T12:00:00.000Z")));
 }
 
 #[tokio::test]

@@ -86,6 +86,8 @@ struct Status {
     last_error: Option<String>,
     /// Attempts at the destination that failed in a row.
     failures: u32,
+    /// When the destination is asked again, after a failure or a refusal.
+    next_try: Option<Millis>,
     generation: Option<String>,
     /// Its first snapshot is there: what follows can be used.
     complete: Option<String>,

@@ -18,6 +18,8 @@ pub struct Inner {
     pub files: BTreeMap<String, (Bytes, Millis)>,
     /// Nothing answers.
     pub away: bool,
+    /// How many of the next readings fail.
+    pub unread: u32,
     /// How many of the next writes are answered well and not done.
     pub lies: u32,
     /// How many of the next writes are done and answered with an error.
@@ -93,6 +95,12 @@ impl Place for MemoryPlace {
     fn get<'a>(&'a self, name: &'a str) -> PlaceFuture<'a, Option<Found>> {
         let found =
             |inner: &mut Inner| inner.files.get(name).map(|(bytes, _)| Found { bytes: bytes.clone(), tag: tag(bytes) });
+        let mut inner = self.inner();
+        if inner.unread > 0 {
+            inner.unread -= 1;
+            return std::future::ready(Err(PlaceError::Away("no answer".into()))).boxed();
+        }
+        drop(inner);
         std::future::ready(self.look(found)).boxed()
     }
 

@@ -5,14 +5,21 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use sha2::Digest as _;
 
-use super::place::{Place, PlaceError};
+use super::place::{Found, Place, PlaceError, PlaceResult};
 use crate::core::model::Digest;
 use crate::core::replica::choose::{Generation, Target, candidates, generations};
 use crate::core::replica::segment::Segment;
-use crate::core::replica::{GENERATIONS, Manifest, Point, manifest_name, segment_name, snapshot_name};
+use crate::core::replica::{GENERATIONS, Manifest, Point, manifest_name, pause_ms, segment_name, snapshot_name};
+
+/// How often a file is asked for again.
+const ATTEMPTS: u32 = 4;
+/// Segments that are fetched before it is their turn.
+const AHEAD: usize = 16;
 
 /// No segment is made as large; what claims to be is none.
 const MAX_SEGMENT: u64 = 512 << 20;
@@ -129,7 +136,7 @@ async fn read_manifests(
     for (name, generation) in all {
         for index in generation.complete() {
             let file = manifest_name(name, index);
-            let Some(found) = place.get(&file).await? else { continue };
+            let Some(found) = patiently(place, file.clone()).await? else { continue };
             match Manifest::decode(&found.bytes) {
                 Ok(manifest) if manifest.generation == *name && manifest.first_segment == index => {
                     manifests.push(manifest);
@@ -140,6 +147,20 @@ async fn read_manifests(
         }
     }
     Ok(manifests)
+}
+
+/// Reads a file there. A restore of thousands of files does not end at the first that does not come at once.
+async fn patiently(place: &dyn Place, name: String) -> PlaceResult<Option<Found>> {
+    let mut failures = 0;
+    loop {
+        match place.get(&name).await {
+            Err(PlaceError::Away(_) | PlaceError::Failed(_)) if failures < ATTEMPTS => {
+                failures += 1;
+                tokio::time::sleep(Duration::from_millis(pause_ms(failures))).await;
+            }
+            found => return found,
+        }
+    }
 }
 
 enum Broken {
@@ -176,8 +197,12 @@ impl Work<'_> {
         };
         let mut previous = Digest::from_hex(&manifest.previous);
         let mut index = manifest.first_segment;
-        while index < end {
-            let segment = match self.segment(manifest, index, previous).await? {
+        // A replica holds many small files, and each costs a way there and back: several are under way at a time.
+        let (place, folder) = (self.place, manifest.generation.clone());
+        let names = (index..end).map(move |index| segment_name(&folder, index));
+        let mut coming = futures_util::stream::iter(names).map(|name| patiently(place, name)).buffered(AHEAD);
+        while let Some(found) = coming.next().await {
+            let segment = match self.segment(manifest, index, previous, found)? {
                 Ok((segment, digest)) => {
                     previous = Some(digest);
                     segment
@@ -214,7 +239,16 @@ impl Work<'_> {
         let name = snapshot_name(&manifest.generation, manifest.first_segment);
         let packed = beside(self.into, ".zst");
         let (total, told) = (self.step.total, self.progress);
-        let fetched = self.place.fetch(&name, &packed, &|done| told(Step { done, total })).await;
+        let mut failures = 0;
+        let fetched = loop {
+            match self.place.fetch(&name, &packed, &|done| told(Step { done, total })).await {
+                Err(PlaceError::Away(_) | PlaceError::Failed(_)) if failures < ATTEMPTS => {
+                    failures += 1;
+                    tokio::time::sleep(Duration::from_millis(pause_ms(failures))).await;
+                }
+                fetched => break fetched,
+            }
+        };
         let unpacked = match fetched {
             Ok(()) => {
                 let (from, into, manifest) = (packed.clone(), self.into.to_owned(), manifest.clone());
@@ -235,18 +269,19 @@ impl Work<'_> {
     }
 
     /// A segment that follows `previous`, or what is wrong with it.
-    async fn segment(
+    fn segment(
         &mut self,
         manifest: &Manifest,
         index: u64,
         previous: Option<Digest>,
+        found: PlaceResult<Option<Found>>,
     ) -> Result<Result<(Segment, Digest), String>, Broken> {
         let name = segment_name(&manifest.generation, index);
         let size = self.generation.segments.get(&index).copied().unwrap_or(0);
         if size > MAX_SEGMENT {
             return Ok(Err(format!("{name} is larger than any segment")));
         }
-        let found = match self.place.get(&name).await {
+        let found = match found {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Err(format!("{name} is missing"))),
             Err(error) => return Err(Broken::Whole(error.into())),

@@ -122,7 +122,7 @@ impl App {
                 times_seen: 1,
                 sync: sync.as_str().to_owned(),
                 action: action.to_owned(),
-                next_try_iso: None,
+                next_try_iso: view.next_try_iso.clone(),
             }
         };
         behind.iter().map(item).collect()

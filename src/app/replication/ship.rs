@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::owner::REFUSED;
 use super::{Replication, Trouble};
 use crate::adapters::replica::{PlaceError, Spooled};
+use crate::core::model::Millis;
 use crate::core::replica::{GENERATIONS, pause_ms, segment_name};
 
 /// Segments that are sent before the destination is asked to show them.
@@ -23,16 +24,22 @@ impl Replication {
         };
         match sent {
             Ok(more) => {
-                self.status().failures = 0;
+                self.goes_well();
                 if more { Duration::ZERO } else { IDLE }
             }
             // Told already.
             Err(Trouble::Refused(_)) => {
-                self.status().failures = 0;
+                self.goes_well();
+                self.status().next_try = Some(self.now() + millis(REFUSED));
                 REFUSED
             }
             Err(trouble) => self.failed(&trouble),
         }
+    }
+
+    fn goes_well(&self) {
+        let mut status = self.status();
+        (status.failures, status.next_try) = (0, None);
     }
 
     /// Takes down a failure and tells how long to wait.
@@ -41,6 +48,7 @@ impl Replication {
             let mut status = self.status();
             status.failures = status.failures.saturating_add(1);
             status.last_error = Some(trouble.to_string());
+            status.next_try = Some(self.now() + millis(Duration::from_millis(pause_ms(status.failures))));
             status.failures
         };
         self.metrics.replication.error();
@@ -102,4 +110,8 @@ impl Replication {
             self.metrics.replication.entries(spooled.end.head.seq - before);
         }
     }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(0)
 }

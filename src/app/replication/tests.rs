@@ -220,7 +220,7 @@ async fn while_the_destination_is_away_the_spool_holds_what_it_may() {
     site.rounds(2).await;
     let view = site.view().await;
     assert_eq!((view.state.as_str(), view.lag_entries), ("away", 2));
-    assert!(view.spool_bytes > 0 && view.lag_sec > 0.0 && view.last_error.is_some());
+    assert!(view.spool_bytes > 0 && view.lag_sec > 0.0 && view.last_error.is_some() && view.next_try_iso.is_some());
     // More than fits: it is dropped, and told.
     let generation = view.generation;
     for _ in 0..60 {

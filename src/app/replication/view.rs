@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Replication, StoreError};
 use crate::adapters::store::Store as _;
+use crate::core::timing::iso;
 
 /// Further behind than this, or refused, and the section's status is 0.
 const BEHIND: Duration = Duration::from_secs(30);
@@ -32,7 +33,10 @@ pub struct ReplicationView {
     pub lag_sec: f64,
     /// What failed last; null once a snapshot has arrived since.
     pub last_error: Option<String>,
-    /// Segments in a row that follow one snapshot; a gap or a start begins a new one.
+    /// When the destination is asked again, where it fails or this server may not write there.
+    #[serde(default)]
+    pub next_try_iso: Option<String>,
+    /// Segments in a row that follow one snapshot; a gap or a kill begins a new one.
     pub generation: Option<String>,
     /// What waits on this machine to be sent, and how much of it may.
     pub spool_bytes: u64,
@@ -87,6 +91,7 @@ impl Replication {
             lag_entries,
             lag_sec: (lag.as_secs_f64() * 1000.0).round() / 1000.0,
             last_error: status.refused.clone().or(waits).or_else(|| status.last_error.clone()),
+            next_try_iso: status.next_try.map(iso),
             generation: status.generation.clone(),
             spool_bytes,
             spool_limit_bytes: self.terms.spool_bytes,

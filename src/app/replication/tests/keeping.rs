@@ -43,6 +43,20 @@ async fn snapshots_roll_what_is_old_goes_and_all_that_is_kept_comes_back() {
 }
 
 #[tokio::test]
+async fn a_destination_that_answers_now_and_then_is_read_to_the_end() {
+    let site = Site::new();
+    for _ in 0..40 {
+        site.write(1).await;
+        site.rounds(1).await;
+    }
+    site.whole().await;
+    site.place.inner().unread = 2;
+    let restored = site.restored(Target::Newest).await.unwrap();
+    assert_eq!(restored.point.head, site.store.audit_head().await.unwrap());
+    assert!(restored.segments > 30 && restored.notes.is_empty());
+}
+
+#[tokio::test]
 async fn a_moment_brings_back_what_was_there_then_and_no_later_change() {
     let site = Site::new();
     site.write(1).await;

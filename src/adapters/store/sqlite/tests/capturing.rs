@@ -222,6 +222,32 @@ async fn a_section_ends_where_the_audit_moved() {
 }
 
 #[tokio::test]
+async fn a_log_that_we_begin_anew_is_followed_and_no_foreign_write() {
+    let place = Place::new();
+    let store = SqliteStore::open(&place.path()).unwrap();
+    let capture = store.capture();
+    place.shell().execute_batch("CREATE TABLE ballast (id INTEGER PRIMARY KEY, data BLOB)").unwrap();
+    let mut mirror = Mirror::default();
+    mirror.begin(&store).await;
+    for _ in 0..4 {
+        grow(&store, 2, 3000, true).await;
+        store.captured().await;
+        // As the checkpointer does with a log that is too long.
+        let copier = super::checkpoint::open(&place.path()).unwrap();
+        let (busy, left): (i64, i64) = copier
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+            })
+            .unwrap();
+        assert_eq!((busy, left), (0, 0));
+        grow(&store, 1, 100, true).await;
+        store.captured().await;
+        assert!(mirror.follow(&capture), "no gap");
+    }
+    mirror.check(&store, &capture).await;
+}
+
+#[tokio::test]
 async fn too_much_that_waits_is_a_gap_and_a_snapshot_ends_it() {
     let place = Place::new();
     let store = SqliteStore::open(&place.path()).unwrap();

@@ -1,7 +1,7 @@
 # Each target works on a fresh machine with a Rust toolchain and a C compiler (SQLite and zlib are built in).
 CARGO ?= cargo
 
-.PHONY: run test check bench schema fmt
+.PHONY: run test check bench schema fmt portable check-windows check-macos
 
 ## Runs the sample fleet against the practice AccuLynx.
 run:
@@ -29,3 +29,20 @@ schema:
 
 fmt:
 	$(CARGO) fmt
+
+## Lints for the systems that this machine is not. Rust's targets come by rustup; a missing C compiler is installed (apt, pip).
+portable: check-windows check-macos
+
+WINDOWS = x86_64-pc-windows-gnu
+MACOS = aarch64-apple-darwin
+SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
+
+check-windows:
+	rustup target add $(WINDOWS)
+	command -v x86_64-w64-mingw32-gcc && command -v nasm || $(SUDO) apt-get install --yes --no-install-recommends gcc-mingw-w64-x86-64 nasm
+	$(CARGO) clippy --locked --target $(WINDOWS) --all-targets -- --deny warnings
+
+check-macos:
+	rustup target add $(MACOS)
+	command -v cargo-zigbuild || python3 -m pip install cargo-zigbuild ziglang
+	cargo-zigbuild clippy --locked --target $(MACOS) --all-targets -- --deny warnings

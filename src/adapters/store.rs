@@ -37,7 +37,7 @@ pub use past::{PastRun, Pruned, RunHistory, RunPage, RunQuery};
 pub use records::{RecordPage, RecordQuery, RecordStore, ResourceCount, StoredRecord};
 pub use reserve::Space;
 pub use runs::{Advance, Asked, Claim, Claimed, Completion, Granted, OpenRun, Parked, VolumeNote};
-pub use sqlite::{Capture, CopyFacts, Frozen, SqliteStore, StateError, Taken, rescue, verify_copy};
+pub use sqlite::{Capture, CopyFacts, Frozen, SqliteStore, StateError, Taken, lock_path, rescue, verify_copy};
 pub use upkeep::{Copied, Depth, Pace, Progress, Soundness, Upkeep};
 
 use crate::adapters::connectors::Page;

@@ -122,11 +122,13 @@ where
         }
         begun
     };
+    // What was handed over may be held by another process, which does not let go of it for a second opening.
+    let again = lock.as_ref().and_then(|lock| lock.try_clone().ok());
     let first = opened(lock).await;
     match first.as_ref().err().and_then(damage_in) {
         Some(reason) => {
             condemn(&settings.dsn, &reason, clock.now());
-            opened(None).await
+            opened(again).await
         }
         None => first,
     }

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_path_tells_the_schedule() {
-        let check = |path: &str| split(Path::new(path)).map(|(root, inner)| (root.display().to_string(), inner));
+        let check = |path: &str| split(Path::new(path));
         assert_eq!(check("d/schedules/noop/a.yaml"), Some(("d".into(), "schedules/noop/a.yaml".into())));
         assert_eq!(check("/schedules/d/schedules"), Some(("/schedules/d".into(), "schedules".into())));
         assert_eq!(check("d/other/a.yaml"), None);

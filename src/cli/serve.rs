@@ -2,9 +2,13 @@
 //! place that spawns tasks.
 
 mod handover;
+#[cfg(any(windows, test))]
+mod parent;
 mod replicate;
 mod restart;
 mod startup;
+#[cfg(windows)]
+mod windows;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -93,6 +97,10 @@ pub(super) struct ServeArgs {
     /// Touches nothing, and may be asked while a server runs.
     #[arg(long)]
     check: bool,
+    /// What the parent hands over; never given by hand.
+    #[cfg(windows)]
+    #[arg(long, hide = true)]
+    handed: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -116,7 +124,14 @@ pub(super) fn serve(args: ServeArgs, global: &Global) -> Result<Exit, CliError> 
     }
     // Asked now: after an upgrade in place the running program's path no longer names it.
     let program = Arc::new(Program::current());
-    let inheritance = Inheritance::take();
+    #[cfg(unix)]
+    let handed = handover::handed();
+    #[cfg(windows)]
+    let handed = match args.handed {
+        None => return parent::keep(&program, || args.settings.load(args.config.clone()).ok()).map_err(Into::into),
+        handed => handed,
+    };
+    let inheritance = Inheritance::take(handed.as_deref());
     let legacy = SharedLegacy::default();
     init_logging(loaded.settings.log_format, loaded.settings.log_level)?;
     for warning in &loaded.warnings {

@@ -175,7 +175,8 @@ mod tests {
         assert_eq!(list(&peer_list("10.0.0.7, 10.1.0.0/16,::1").unwrap()), "10.0.0.7/32,10.1.0.0/16,::1/128");
         assert!(peer_list("").unwrap().is_empty());
         assert!(peer_list("10.0.0.0/33").unwrap_err().contains("10.0.0.0/33"));
-        assert_eq!(program_list("/opt/taps/tap-a, tap-b,").unwrap(), ["/opt/taps/tap-a", "tap-b"]);
+        let absolute = if cfg!(windows) { r"C:\taps\tap-a.exe" } else { "/opt/taps/tap-a" };
+        assert_eq!(program_list(&format!("{absolute}, tap-b,")).unwrap(), [absolute, "tap-b"]);
         for bad in ["./tap", "taps/tap", "..", "a:b"] {
             assert!(program_list(bad).unwrap_err().contains(bad), "{bad}");
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use std::time::Duration;
 
+#[cfg(not(unix))]
+use super::rename::patiently;
 use super::{SCHEDULES, Source, SourceError};
 use crate::core::model::{Connector, ScheduleId};
 
@@ -113,7 +115,7 @@ pub(super) fn open(path: &Path) -> io::Result<fs::File> {
     if fs::symlink_metadata(path)?.is_symlink() {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    fs::File::open(path)
+    patiently(|| fs::File::open(path))
 }
 
 /// A file cannot be had for oneself alone here; see `lease`.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 mod imp {
@@ -56,9 +58,30 @@ pub(super) fn rename_at_once(from: &Path, to: &Path) -> io::Result<()> {
 /// lacks this, it takes two steps.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match imp::rename_new(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => link_new(from, to),
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => patiently(|| link_new(from, to)),
         other => other,
     }
+}
+
+/// How often what another program forbids for the moment is tried again, and after how long.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// On Windows who has a file open may forbid others to read, rename or remove it: a virus scanner, an editor while it
+/// saves. That passes, so it is tried again for a moment.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..TRIES {
+        match attempt() {
+            Err(error) if is_in_use(&error) => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    attempt()
+}
+
+/// `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`.
+fn is_in_use(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(5 | 32 | 33))
 }
 
 /// The same by a second link; without links, by a copy under a name that must be new: a reader may

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::lease::{self, Writers};
 use super::place::{found_link, open, open_to_write};
 use super::read::read_settled;
-use super::rename::{CAN_EXCHANGE, exchange, rename_at_once, rename_new};
+use super::rename::{CAN_EXCHANGE, exchange, patiently, rename_at_once, rename_new};
 use super::temp::{Role, Tag, Temp};
 use super::{FileStat, SCHEDULES, Source, SourceError};
 use crate::core::model::{Digest, ScheduleId};
@@ -362,7 +362,7 @@ impl Job<'_> {
         }
         // A file of our own reserves the name, and is replaced.
         let (aside, _) = Temp::create(target, tag, serial, None)?;
-        fs::rename(target, &aside.path)?;
+        patiently(|| fs::rename(target, &aside.path))?;
         Ok(aside)
     }
 

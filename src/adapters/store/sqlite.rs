@@ -45,6 +45,7 @@ pub use capture::{Capture, Taken};
 pub use copy::{CopyFacts, Frozen, verify_copy};
 use errors::{failed, is_damage, open_error, open_failed};
 use lock::StoreLock;
+pub use lock::lock_path;
 use readers::{Readers, open_reader};
 use schema::{migrate, newest_schema};
 pub use state::StateError;

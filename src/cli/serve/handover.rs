@@ -1,6 +1,6 @@
-//! What a program that restarts in place hands its successor through `exec`: the listening socket, so that
-//! connections wait instead of being refused, and the store's locked file, so that nobody slips in between.
-//! Elsewhere than on Unix nothing can be handed over, and the successor tries for both until it has them.
+//! What a program that restarts hands its successor: the listening socket, so that connections wait instead of being
+//! refused, and the store's locked file, so that nobody slips in between. On Unix both go through `exec`; on Windows
+//! each child has them from the parent that holds them (`parent`).
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -38,6 +38,7 @@ pub(super) struct Inheritance {
 pub(super) struct Legacy {
     pub addr: Option<SocketAddr>,
     pub listener: Option<TcpListener>,
+    #[cfg_attr(windows, expect(dead_code, reason = "nobody but the parent gives a socket there"))]
     pub is_given: bool,
     pub lock: Option<File>,
     pub recoveries: Recoveries,
@@ -46,12 +47,12 @@ pub(super) struct Legacy {
 }
 
 impl Inheritance {
-    /// Call it once, early: what was handed over is closed to programs that this one starts.
-    pub(super) fn take() -> Inheritance {
+    /// Call it once, early: what was handed over is closed to programs that this one starts. `handed` says what it is.
+    pub(super) fn take(handed: Option<&str>) -> Inheritance {
         let read = |name: &str| std::env::var(name).ok();
         let addr = read(RESUMED).and_then(|addr| addr.parse().ok());
         let recoveries = read(RECOVERIES).map(|text| Recoveries::parse(&text)).unwrap_or_default();
-        let unix::Adopted { listener, is_given, lock } = unix::adopt(addr);
+        let system::Adopted { listener, is_given, lock } = system::adopt(handed, addr);
         let recovery = read(RECOVERY).filter(|why| !why.is_empty());
         Inheritance { addr, listener, is_given, lock, recoveries, recovery }
     }
@@ -70,12 +71,18 @@ impl Legacy {
             Some(why) => command.env(RECOVERY, why),
             None => command.env_remove(RECOVERY),
         };
-        unix::bequeath(self, command);
+        system::bequeath(self, command);
     }
 }
 
+/// What a predecessor in this process said of what it hands over.
 #[cfg(unix)]
-mod unix {
+pub(super) fn handed() -> Option<String> {
+    std::env::var(HANDED).ok()
+}
+
+#[cfg(unix)]
+mod system {
     use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
     use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -100,8 +107,8 @@ mod unix {
     }
 
     /// The socket and the lock that were handed over, each if it is what it should be.
-    pub(super) fn adopt(addr: Option<SocketAddr>) -> Adopted {
-        let Some((socket, given, lock)) = std::env::var(HANDED).ok().as_deref().and_then(descriptors) else {
+    pub(super) fn adopt(handed: Option<&str>, addr: Option<SocketAddr>) -> Adopted {
+        let Some((socket, given, lock)) = handed.and_then(descriptors) else {
             return Adopted { listener: activated(), is_given: true, lock: None };
         };
         let listener = own(socket).and_then(|fd| listening(fd, addr));
@@ -175,11 +182,12 @@ mod unix {
     }
 }
 
-#[cfg(not(unix))]
-mod unix {
-    use super::*;
+#[cfg(windows)]
+mod system {
+    use std::os::windows::io::{AsHandle as _, AsRawHandle as _, AsRawSocket};
 
-    pub(super) fn bequeath(_: &Legacy, _: &mut Command) {}
+    use super::super::windows;
+    use super::*;
 
     pub(super) struct Adopted {
         pub listener: Option<TcpListener>,
@@ -187,7 +195,25 @@ mod unix {
         pub lock: Option<File>,
     }
 
-    pub(super) fn adopt(_: Option<SocketAddr>) -> Adopted {
-        Adopted { listener: None, is_given: false, lock: None }
+    /// Leaves the handles open for the child, which finds their numbers as `SOCKET:LOCK`. An argument, since that
+    /// goes to the child alone: an environment goes on to the programs that it starts.
+    pub(super) fn bequeath(legacy: &Legacy, command: &mut Command) {
+        let listener = legacy.listener.as_ref().filter(|listener| windows::let_socket_pass(listener, true).is_ok());
+        let lock = legacy.lock.as_ref().filter(|lock| windows::let_pass(lock.as_handle(), true).is_ok());
+        let listener = listener.map_or(0, AsRawSocket::as_raw_socket);
+        let lock = lock.map_or(0, |lock| lock.as_raw_handle() as usize);
+        command.arg("--handed").arg(format!("{listener}:{lock}"));
+    }
+
+    /// The socket and the lock's file that the parent holds, each if it is what it should be.
+    pub(super) fn adopt(handed: Option<&str>, addr: Option<SocketAddr>) -> Adopted {
+        let numbers = handed.and_then(|text| text.split_once(':'));
+        let (socket, lock) = numbers.map_or((None, None), |(socket, lock)| (socket.parse().ok(), lock.parse().ok()));
+        let listener = socket.filter(|number| *number != 0).and_then(windows::own_listener).filter(|listener| {
+            let bound = listener.local_addr();
+            bound.is_ok_and(|bound| addr.is_none_or(|addr| addr == bound)) && listener.set_nonblocking(true).is_ok()
+        });
+        let lock = lock.filter(|number| *number != 0).and_then(windows::own_file);
+        Adopted { listener, is_given: false, lock }
     }
 }

@@ -1,6 +1,5 @@
-//! Starts the same program anew with the same arguments: in place where the system can, as a
-//! child otherwise. Also when it is the watchdog that asks for it. A program that would not start is found out
-//! before this one ends for it.
+//! Starts the same program anew with the same arguments: in place on Unix, through the parent on Windows. Also
+//! when it is the watchdog that asks for it. A program that would not start is found out before this one ends for it.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -41,11 +40,12 @@ impl Program {
         Program { path: asked.or(runs), arguments }
     }
 
-    fn path(&self) -> Option<PathBuf> {
+    pub(super) fn path(&self) -> Option<PathBuf> {
         self.path.clone().or_else(|| self.arguments.first().map(PathBuf::from))
     }
 
-    fn command(&self, path: &Path, legacy: &Legacy) -> Command {
+    /// What starts it, with what it is left.
+    pub(super) fn command(&self, path: &Path, legacy: &Legacy) -> Command {
         let mut command = Command::new(path);
         command.args(self.arguments.iter().skip(1));
         legacy.leave_to(&mut command);
@@ -98,17 +98,10 @@ impl Program {
         last.unwrap_or_else(|| anyhow::anyhow!("cannot restart"))
     }
 
-    /// Runs the successor as a child and ends with its code. Returns only when it cannot be
-    /// started, with the reason.
-    #[cfg(not(unix))]
+    /// Ends this process with the code at which its parent starts another.
+    #[cfg(windows)]
     pub(super) fn restart(&self, legacy: &Legacy) -> anyhow::Error {
-        let Some(path) = self.path() else {
-            return anyhow::anyhow!("cannot restart: the program's own name is not known");
-        };
-        match self.command(&path, legacy).status() {
-            Ok(status) => std::process::exit(status.code().unwrap_or(2)),
-            Err(error) => anyhow::Error::new(error).context("cannot restart"),
-        }
+        std::process::exit(super::parent::code_of_restart(legacy.recovery.is_some()))
     }
 }
 
@@ -217,7 +210,10 @@ mod tests {
         let program = Program { path: Some("/opt/cc".into()), arguments };
         let command = program.command(&program.path().unwrap(), &legacy);
         assert_eq!(command.get_program(), "/opt/cc");
-        assert_eq!(command.get_args().collect::<Vec<_>>(), ["serve", "--addr", "127.0.0.1:0"]);
+        let given: Vec<_> = command.get_args().collect();
+        assert_eq!(given.get(..3).unwrap(), ["serve", "--addr", "127.0.0.1:0"]);
+        // On Windows an argument says what is handed over.
+        assert_eq!(given.len(), if cfg!(windows) { 5 } else { 3 });
         let told = |name: &str| command.get_envs().find(|(known, _)| *known == name).and_then(|(_, value)| value);
         assert_eq!(told("COMMAND_CENTER_RESUMED_ADDR").unwrap(), "127.0.0.1:8123");
         assert_eq!(told("COMMAND_CENTER_RECOVERIES"), None);

@@ -17,7 +17,7 @@ use crate::adapters::source::Source;
 use crate::adapters::store::StoreError;
 use crate::adapters::store::network_path;
 use crate::app::{App, Pulse};
-use crate::core::model::{Caller, Connector, ScheduleId, Source as Model};
+use crate::core::model::{Connector, ScheduleId};
 use crate::sandbox::{BASE_PATH, SandboxOptions};
 use crate::settings::Settings;
 use crate::tasks::{Ended, GitKeeper};
@@ -139,8 +139,20 @@ pub(super) async fn signal() {
             Err(_) => std::future::pending().await,
         }
     };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
+    // A closed console and the machine's end: Windows grants a few seconds.
+    #[cfg(windows)]
+    let terminate = async {
+        use tokio::signal::windows;
+        let all = (windows::ctrl_break(), windows::ctrl_close(), windows::ctrl_shutdown());
+        let (Ok(mut pause), Ok(mut close), Ok(mut shutdown)) = all else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = pause.recv() => {}
+            _ = close.recv() => {}
+            _ = shutdown.recv() => {}
+        }
+    };
     tokio::select! {
         () = interrupt => {}
         () = terminate => {}
@@ -150,7 +162,7 @@ pub(super) async fn signal() {
 #[cfg(unix)]
 pub(super) type Hangups = Option<tokio::signal::unix::Signal>;
 #[cfg(not(unix))]
-pub(super) type Hangups = ();
+pub(super) struct Hangups;
 
 /// Takes SIGHUP from now on; those that come before anybody listens wait.
 #[cfg(unix)]
@@ -159,12 +171,16 @@ pub(super) fn hangups() -> Hangups {
 }
 
 #[cfg(not(unix))]
-pub(super) fn hangups() -> Hangups {}
+pub(super) fn hangups() -> Hangups {
+    Hangups
+}
 
 /// SIGHUP restarts the program, as the API does. One that was started from a terminal ends with it.
 #[cfg(unix)]
 pub(super) fn restart_on_hangup(app: Arc<App>, hangups: Hangups) {
+    use crate::core::model::{Caller, Source as Model};
     use std::io::IsTerminal as _;
+
     let has_terminal = io::stdin().is_terminal();
     tokio::spawn(async move {
         let Some(mut hangups) = hangups else { return };
@@ -182,7 +198,7 @@ pub(super) fn restart_on_hangup(app: Arc<App>, hangups: Hangups) {
 }
 
 #[cfg(not(unix))]
-pub(super) fn restart_on_hangup(_: Arc<App>, (): Hangups) {}
+pub(super) fn restart_on_hangup(_: Arc<App>, _: Hangups) {}
 
 /// Works with the repository, once that can be worked with.
 pub(super) async fn keep_git(app: Arc<App>, pulse: Pulse) -> Ended {

@@ -43,7 +43,7 @@ fn swap_alone(f: &Fixture, atomic: bool, base: Option<&str>, new: Option<&str>) 
 /// As vim, git and most editors save: a new file renamed over the old.
 fn save_by_rename(f: &Fixture, content: &str) {
     let path = f.write("editor.tmp", content);
-    fs::rename(path, f.path("schedules/noop/a.yaml")).unwrap();
+    patiently(|| fs::rename(&path, f.path("schedules/noop/a.yaml"))).unwrap();
 }
 
 #[test]
@@ -133,8 +133,10 @@ fn a_second_save_while_the_first_is_put_back_wins() {
     };
     let manner = Manner { atomic: true, seen: None, between: &between };
     let ended = swap_in(&f.source, &id("noop/a"), Some(&digest(OLD)), Some(NEW.as_bytes()), &manner).unwrap();
-    assert_eq!(ended, Swap::Moved(Some(digest("save 5"))));
-    assert_eq!((f.read("a.yaml").as_str(), f.names().len()), ("save 5", 1));
+    // Without an exchange there are two moments.
+    let last = if CAN_EXCHANGE { "save 5" } else { "save 2" };
+    assert_eq!(ended, Swap::Moved(Some(digest(last))));
+    assert_eq!((f.read("a.yaml").as_str(), f.names().len()), (last, 1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Fixture, id};
-use crate::adapters::source::{MAX_FILE_BYTES, Source, SourceError};
+use crate::adapters::source::{MAX_FILE_BYTES, SourceError};
 
 #[test]
 fn reads_the_exact_bytes_under_their_stat() {
@@ -93,7 +93,7 @@ fn a_linked_root_is_the_root() {
     f.write("a.yaml", "x");
     let link = f.folder.path().join("link");
     std::os::unix::fs::symlink(f.source.root(), &link).unwrap();
-    let source = Source::new(link);
+    let source = crate::adapters::source::Source::new(link);
     assert!(source.read(&id("noop/a")).unwrap().is_some());
     assert!(source.list().complete);
 }

@@ -2,25 +2,31 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{StoreError, StoreResult, open_error, with_suffix};
+
+/// The file that is locked, beside the database.
+pub fn lock_path(database: &Path) -> PathBuf {
+    with_suffix(database, ".lock")
+}
 
 /// Held while the store is open; the operating system drops it when the process dies.
 pub(super) struct StoreLock(File);
 
 impl StoreLock {
-    /// Takes the lock; or has it already, if `handed` is the file that a predecessor in this process locked.
+    /// Takes the lock; or has it already, if `handed` is the file that a predecessor in this process locked. On
+    /// Windows it is the parent that holds the lock, since there locks belong to a process, and its child believes it.
     pub(super) fn take(database: &Path, handed: Option<File>) -> StoreResult<StoreLock> {
-        let path = with_suffix(database, ".lock");
+        let path = lock_path(database);
         let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = match handed.filter(|file| is_at(file, &path)) {
-            Some(file) => file,
-            None => open().map_err(|e| open_error(&path, &e))?,
-        };
+        let handed = handed.filter(|file| is_at(file, &path));
+        let is_parents = cfg!(windows) && handed.is_some();
+        let file = handed.map_or_else(open, Ok).map_err(|e| open_error(&path, &e))?;
         // Locking what is locked by the same open file does nothing.
         match file.try_lock() {
             Ok(()) => Ok(StoreLock(file)),
+            Err(TryLockError::WouldBlock) if is_parents => Ok(StoreLock(file)),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: database.display().to_string() }),
             Err(TryLockError::Error(error)) => Err(open_error(&path, &error)),
         }
@@ -35,10 +41,10 @@ fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().ok().zip(std::fs::metadata(path).ok()).is_some_and(|(a, b)| same(a, b))
 }
 
-/// Files are handed over on Unix alone.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    false
+#[cfg(windows)]
+fn is_at(file: &File, path: &Path) -> bool {
+    let open = file.try_clone().and_then(same_file::Handle::from_file);
+    open.ok().zip(same_file::Handle::from_path(path).ok()).is_some_and(|(open, there)| open == there)
 }
 
 impl StoreLock {
@@ -60,7 +66,7 @@ impl StoreLock {
 
     /// Whether a store has ever been opened here.
     pub(super) fn is_marked(database: &Path) -> bool {
-        std::fs::metadata(with_suffix(database, ".lock")).is_ok_and(|meta| meta.len() > 0)
+        std::fs::metadata(lock_path(database)).is_ok_and(|meta| meta.len() > 0)
     }
 }
 

@@ -239,3 +239,42 @@ async fn what_is_set_aside_is_used_up_and_due_runs_wait_and_show_as_overdue() {
     assert_eq!(verdict["valid"], true, "{verdict}");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_damaged_while_the_disk_was_full_is_healed_by_the_next_start() {
+    let Some(small) = Disk::of_mb(40) else { return };
+    let mut server =
+        server_on(&small.path("data"), |options| options.env("COMMAND_CENTER_SNAPSHOT_INTERVAL", "off")).await;
+    eventually("space is set aside", async || {
+        let db = disk(&server).await;
+        hold(at(&db, "/disk/reserve_bytes") == 8 << 20, &db)
+    })
+    .await;
+    server.post("/ops/snapshots").ops().send().await.expect(200);
+    server.put("kept", &json!({"interval_sec": 3600})).await;
+    small.fill();
+    eventually("it is known to be full", async || {
+        let db = disk(&server).await;
+        hold(at(&db, "/disk/short") == true, &db)
+    })
+    .await;
+    server.kill9();
+    // Of the log nothing is left, and what is in the database is wrong.
+    let database = small.path("data/command_center.db");
+    std::fs::remove_file(small.path("data/command_center.db-wal")).expect("a log");
+    let mut bytes = std::fs::read(&database).expect("a database");
+    bytes[100..].fill(0x55);
+    std::fs::File::options().write(true).open(&database).and_then(|mut file| file.write_all(&bytes)).expect("written");
+    small.free();
+    // What was given up is still short when it starts, and is set aside anew only then.
+    server.launch().await;
+    let db = disk(&server).await;
+    assert!(text(&db, "/restored/from").starts_with("snapshot "), "{db}");
+    server.until("its file is there", "kept", |status| status["sync"] == "synced").await;
+    eventually("all is well again", async || {
+        let db = disk(&server).await;
+        hold(at(&db, "/status") == 1 && at(&db, "/disk/reserve_bytes") == 8 << 20, &db)
+    })
+    .await;
+    server.stop().await;
+}

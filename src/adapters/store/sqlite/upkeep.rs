@@ -143,7 +143,9 @@ impl Upkeep for SqliteStore {
         drafts: Vec<Draft>,
         now: Millis,
     ) -> StoreFuture<'_, Vec<i64>> {
-        self.writer.submit(Lane::Mutation, "write down a fact", move |work| {
+        // Without an entry it is the program's own, and a start may need it: a full disk keeps a person's waiting only.
+        let lane = if drafts.is_empty() { Lane::Completion } else { Lane::Mutation };
+        self.writer.submit(lane, "write down a fact", move |work| {
             match value {
                 Some(value) => {
                     work.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)", (name, value))?

@@ -80,7 +80,8 @@ impl Log {
         let is_big_endian = if is_head_whole { is_big_endian } else { cfg!(target_endian = "big") };
         let page_bytes = if is_head_whole { big_endian(head.get(8..12)) as usize } else { page_bytes_of(database) };
         let salts = if is_head_whole { head[16..24].to_vec() } else { salts_in(input.get_ref(), page_bytes)? };
-        let frames = Frames { input, page_bytes, is_big_endian, salts, before: [is_head_whole.then_some(sum), None] };
+        let before = [is_head_whole.then_some(sum), None];
+        let frames = Frames { input, page_bytes, is_big_endian, salts, before, bytes: Vec::new() };
         let frames: Vec<Frame> = frames.collect();
         let broken = frames.iter().position(|frame| !frame.is_whole).unwrap_or(frames.len());
         let broken = if is_head_whole { broken } else { 0 };
@@ -220,15 +221,17 @@ struct Frames {
     salts: Vec<u8>,
     /// What the frame before says of the log up to it, and what it should have said.
     before: [Option<Sum>; 2],
+    /// The frame at hand.
+    bytes: Vec<u8>,
 }
 
 impl Iterator for Frames {
     type Item = Frame;
 
     fn next(&mut self) -> Option<Frame> {
-        let mut bytes = vec![0; FRAME_HEAD + self.page_bytes];
-        self.input.read_exact(&mut bytes).ok()?;
-        let (head, content) = bytes.split_at(FRAME_HEAD);
+        self.bytes.resize(FRAME_HEAD + self.page_bytes, 0);
+        self.input.read_exact(&mut self.bytes).ok()?;
+        let (head, content) = self.bytes.split_at(FRAME_HEAD);
         let (is_ours, stored) = (head[8..16] == *self.salts, Sum::stored(&head[16..]));
         let over = |sum: Sum| sum.over(&head[..8], self.is_big_endian).over(content, self.is_big_endian);
         let sums = self.before.map(|sum| sum.map(over));

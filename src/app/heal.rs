@@ -85,11 +85,13 @@ fn open_store(
     replica: Option<&dyn Replica>,
 ) -> HealResult<SqliteStore> {
     let (healer, database) = (Healer { settings, clock, replica }, settings.dsn.as_path());
+    // What was handed over may be held by another process, which does not let go of it for a second opening.
+    let again = lock.as_ref().and_then(|lock| lock.try_clone().ok());
     let (hold, had_been) = Hold::take(database, lock)?;
     healer.make_ready(had_been)?;
     match SqliteStore::open_held(database, hold) {
         Err(StoreError::Corrupt { reason, .. }) if had_been => {
-            let (hold, _) = Hold::take(database, None)?;
+            let (hold, _) = Hold::take(database, again)?;
             healer.heal(&reason)?;
             Ok(SqliteStore::open_held(database, hold)?)
         }
@@ -122,7 +124,6 @@ where
         }
         begun
     };
-    // What was handed over may be held by another process, which does not let go of it for a second opening.
     let again = lock.as_ref().and_then(|lock| lock.try_clone().ok());
     let first = opened(lock).await;
     match first.as_ref().err().and_then(damage_in) {

@@ -132,12 +132,24 @@ mod system {
 
     /// A listening socket, on that address if one is given.
     fn listening(fd: OwnedFd, addr: Option<SocketAddr>) -> Option<TcpListener> {
-        if !rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false) {
+        if !is_listening(&fd) {
             return None;
         }
         let listener = TcpListener::from(fd);
         let bound = listener.local_addr().ok()?;
         (addr.is_none_or(|addr| addr == bound) && listener.set_nonblocking(true).is_ok()).then_some(listener)
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    fn is_listening(fd: &OwnedFd) -> bool {
+        rustix::net::sockopt::socket_acceptconn(fd).unwrap_or(false)
+    }
+
+    /// Nothing tells there; but what has an address and no peer can only be that.
+    #[cfg(target_vendor = "apple")]
+    fn is_listening(fd: &OwnedFd) -> bool {
+        let is_stream = rustix::net::sockopt::socket_type(fd).is_ok_and(|kind| kind == rustix::net::SocketType::STREAM);
+        is_stream && rustix::net::getpeername(fd).is_err()
     }
 
     /// Takes an open descriptor over, closed to programs that this one starts.

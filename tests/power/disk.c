@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, EXCHANGE, LINK, UNLINK, MKDIR, RMDIR, SYNC_ALL };
+enum { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, EXCHANGE, LINK, UNLINK, MKDIR, RMDIR, SYNC_ALL, SYNC_FAILED };
 
 struct head {
     uint32_t total, op;
@@ -259,6 +259,9 @@ static int synced(int fd, int (*sync)(int)) {
     int fail = unlucky();
     pthread_mutex_unlock(&lock);
     if (fail) {
+        pthread_mutex_lock(&lock);
+        note(SYNC_FAILED, inode, from, 0, 0, 0, 0);
+        pthread_mutex_unlock(&lock);
         errno = EIO;
         return -1;
     }

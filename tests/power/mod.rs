@@ -31,6 +31,12 @@ enum Op {
         inode: Option<usize>,
         from: u64,
     },
+    /// What was logged before `from` and had not been synced may never reach the disk, whatever a later sync says:
+    /// the system tells of the failure once, and takes the pages for clean.
+    Failed {
+        inode: usize,
+        from: u64,
+    },
     Rename {
         from: PathBuf,
         to: PathBuf,
@@ -60,7 +66,7 @@ impl Op {
             }
             Op::Rename { from, to } => vec![from, to],
             Op::Exchange { one, other } => vec![one, other],
-            Op::Write { .. } | Op::Truncate { .. } | Op::Sync { .. } => vec![],
+            Op::Write { .. } | Op::Truncate { .. } | Op::Sync { .. } | Op::Failed { .. } => vec![],
         }
     }
 }
@@ -154,6 +160,7 @@ impl Recording {
                 8 | 10 => Op::Remove { path: one },
                 9 => Op::Folder { inode: inodes.fresh(system), path: one },
                 11 => Op::Sync { inode: None, from: offset },
+                12 => Op::Failed { inode: inodes.of(system), from: offset },
                 unknown => panic!("an entry of kind {unknown}"),
             };
             ops.push((at as u64, op));
@@ -186,9 +193,10 @@ impl Recording {
             }
         }
         let about = |op: &Op| match op {
-            Op::Write { inode, .. } | Op::Truncate { inode, .. } | Op::Sync { inode: Some(inode), .. } => {
-                theirs.contains_key(inode)
-            }
+            Op::Write { inode, .. }
+            | Op::Truncate { inode, .. }
+            | Op::Sync { inode: Some(inode), .. }
+            | Op::Failed { inode, .. } => theirs.contains_key(inode),
             Op::Sync { inode: None, .. } => true,
             _ => op.paths().iter().any(|path| {
                 theirs.keys().any(|inode| names.get(inode).is_some_and(|names| names.iter().any(|name| name == *path)))
@@ -215,17 +223,19 @@ impl Recording {
         let synced = Synced::by(done, &self.base, random.below(2) == 0);
         let names_kept = synced.names + size(random.below((done.len() - synced.names) as u64 + 1));
         let fate = Fate::any(random);
+        let doomed = doomed(done);
         let mut disk = Disk::of(&self.base);
         let mut lost = 0;
         for (index, (end, op)) in done.iter().enumerate() {
             let kept = match op {
+                Op::Write { .. } if doomed.contains(&index) => Kept::Not,
                 Op::Write { inode, .. } if synced.covers(*inode, *end) => Kept::Whole,
                 Op::Write { inode, offset, bytes } => {
                     // Blocks given after a length that is lost belong to nobody.
                     let grows = disk.length(*inode) < offset + bytes.len() || disk.cut_lost.contains(inode);
                     if grows && index >= names_kept { Kept::Not } else { fate.of(random) }
                 }
-                Op::Sync { .. } => continue,
+                Op::Sync { .. } | Op::Failed { .. } => continue,
                 _ if index < names_kept => Kept::Whole,
                 _ => Kept::Not,
             };
@@ -238,6 +248,29 @@ impl Recording {
         disk.write(from, to);
         (done.len(), lost)
     }
+}
+
+/// Writes that a failed sync has lost for good: each other one of those that it should have covered.
+fn doomed(done: &[(u64, Op)]) -> HashSet<usize> {
+    let mut waiting: HashMap<usize, Vec<(usize, u64)>> = HashMap::new();
+    let mut lost = HashSet::new();
+    for (index, (end, op)) in done.iter().enumerate() {
+        match op {
+            Op::Write { inode, .. } => waiting.entry(*inode).or_default().push((index, *end)),
+            Op::Sync { inode: Some(inode), from } => {
+                waiting.entry(*inode).or_default().retain(|(_, end)| end > from);
+            }
+            Op::Sync { inode: None, from } => {
+                waiting.values_mut().for_each(|writes| writes.retain(|(_, end)| end > from));
+            }
+            Op::Failed { inode, from } => {
+                let due = waiting.get(inode).into_iter().flatten().filter(|(_, end)| end <= from);
+                lost.extend(due.map(|(index, _)| *index).filter(|write| write % 2 == 0));
+            }
+            _ => {}
+        }
+    }
+    lost
 }
 
 /// What syncs have made last.
@@ -258,7 +291,7 @@ impl Synced {
         let mut waiting: Vec<(usize, u64, Vec<usize>)> = Vec::new();
         for (index, (end, op)) in done.iter().enumerate() {
             match op {
-                Op::Write { .. } => {}
+                Op::Write { .. } | Op::Failed { .. } => {}
                 Op::Sync { inode, from } => {
                     match inode {
                         Some(inode) => drop(synced.contents.insert(*inode, *from)),
@@ -348,7 +381,7 @@ impl Disk {
             Op::Create { inode, path } if kept == Kept::Whole && path.is_absolute() => {
                 self.names.insert(path.clone(), *inode);
             }
-            Op::Create { .. } | Op::Sync { .. } => {}
+            Op::Create { .. } | Op::Sync { .. } | Op::Failed { .. } => {}
             Op::Write { inode, offset, bytes } => self.store(*inode, *offset, bytes, kept, random),
             Op::Truncate { inode, length } => self.contents.entry(*inode).or_default().resize(*length, 0),
             Op::Rename { from, to } => self.rename(from, to),

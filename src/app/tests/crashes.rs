@@ -126,3 +126,19 @@ async fn a_row_changed_by_hand_is_found_though_the_first_look_failed() {
     let row = app.store.schedule("noop/a".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(row.spec.interval_sec, Some(300));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_edit_whose_file_could_not_be_synced_stays_promised() {
+    let world = World::new(&[("noop/a", TEXT)]).await;
+    paused(&world, "noop/a").await;
+    let (path, aside) = (world.path("noop/a"), world.folder.path().join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::os::unix::fs::symlink(world.folder.path().join("nowhere"), &path).unwrap();
+    world.app.sync_files().await;
+    assert_eq!(world.app.store.intents().await.unwrap().len(), 1);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    world.app.sync_files().await;
+    assert_eq!(world.app.store.intents().await.unwrap(), vec![]);
+}

@@ -45,4 +45,4 @@ check-windows:
 check-macos:
 	rustup target add $(MACOS)
 	command -v cargo-zigbuild || python3 -m pip install cargo-zigbuild ziglang
-	cargo-zigbuild clippy --locked --target $(MACOS) --all-targets -- --deny warnings
+	cargo-zigbuild clippy --locked --target $(MACOS) -- --deny warnings

@@ -77,7 +77,7 @@ fn a_link_is_followed_inside_the_root_only() {
     assert!(f.source.read(&id("noop/loose")).is_err());
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 #[test]
 fn a_fifo_is_refused_and_not_waited_for() {
     let f = Fixture::new();

@@ -122,7 +122,7 @@ impl Replication {
         };
         let end = Point { head: Head { seq: left.seq, hash }, at: left.at };
         let age = Duration::from_millis(u64::try_from(self.now() - left.snapshot_at).unwrap_or(0));
-        self.capture.resume(end);
+        self.capture.resume(end, self.now());
         self.status().generation = Some(left.generation.clone());
         course.generation = Some(Generation {
             name: left.generation.clone(),

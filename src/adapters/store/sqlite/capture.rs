@@ -107,11 +107,19 @@ impl Capture {
     }
 
     /// Goes on from `point`, where an earlier opening's recording ended. What has been committed since the store was
-    /// opened is in a log that was begun since, and is read from its beginning.
-    pub fn resume(&self, point: Point) {
+    /// opened is in a log that was begun since, and is read from its beginning; it counts as made `now`.
+    pub fn resume(&self, point: Point, now: Millis) {
         let mut state = self.state();
         state.clear();
-        (state.is_recording, state.is_resumed, state.last) = (true, true, point);
+        (state.is_recording, state.is_resumed) = (true, true);
+        state.last = Point { at: now.max(point.at), ..point };
+        // Commits of which this learned before it recorded were passed over.
+        (state.read, state.file) = (None, None);
+    }
+
+    /// Whether the log has to be read though nothing has been committed since.
+    pub(super) fn wants_a_look(&self) -> bool {
+        self.state().is_resumed
     }
 
     /// Takes what has been captured, at most up to where a snapshot was begun.
@@ -247,7 +255,7 @@ impl State {
     /// Ends the section where the commit moved the audit's head.
     fn settle(&mut self, point: Point) -> Result<(), String> {
         if self.is_recording && point.head.seq != self.last.head.seq {
-            self.last = point;
+            self.last = Point { at: point.at.max(self.last.at), ..point };
             self.close();
         }
         if self.waiting() > MOST_BYTES {

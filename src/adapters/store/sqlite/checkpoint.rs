@@ -112,6 +112,11 @@ pub(super) fn log_grown() -> Option<u32> {
     HAS_WRITTEN.take().then(|| LOG_PAGES.get())
 }
 
+/// Pages in the log after this thread's last commit.
+pub(super) fn log_pages() -> u32 {
+    LOG_PAGES.get()
+}
+
 /// A connection that only ever copies.
 pub(super) fn open(database: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(database)?;

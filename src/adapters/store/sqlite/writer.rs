@@ -341,7 +341,7 @@ fn run(shared: &Shared, connection: &Connection, mut head: Head, term: i64, mut 
         }
         // What was committed before there was a capture is found with the first group after.
         if let Some(capture) = shared.capture.get()
-            && let Some(pages) = checkpoint::log_grown()
+            && let Some(pages) = checkpoint::log_grown().or_else(|| capture.wants_a_look().then(checkpoint::log_pages))
         {
             capture.after_commit(pages, Point { head, at }, || data_version(connection) == version);
         }

@@ -8,7 +8,7 @@ use super::App;
 use super::apply::{Effect, Planned};
 use super::blocking::blocking;
 use super::error::AppError;
-use crate::adapters::source::{Files, Swap};
+use crate::adapters::source::{Files, SourceError, Swap};
 use crate::adapters::store::{Intent, StoreResult};
 use crate::core::model::{Digest, ScheduleId};
 
@@ -17,6 +17,8 @@ use crate::core::model::{Digest, ScheduleId};
 pub(super) struct Promises {
     /// Intents whose files are written but perhaps not yet on disk.
     unsynced: Mutex<Vec<(i64, ScheduleId)>>,
+    /// Schedules whose files a sync was to bring to disk, and failed.
+    suspect: Mutex<HashSet<ScheduleId>>,
     /// What a crash left, and could not be written yet.
     owed: Mutex<Vec<Arc<Promise>>>,
 }
@@ -38,6 +40,10 @@ struct Promise {
 impl Promises {
     fn unsynced(&self) -> MutexGuard<'_, Vec<(i64, ScheduleId)>> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn suspect(&self) -> MutexGuard<'_, HashSet<ScheduleId>> {
+        self.suspect.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owed(&self) -> MutexGuard<'_, Vec<Arc<Promise>>> {
@@ -135,6 +141,24 @@ impl App {
         if orphans.is_empty() { Ok(()) } else { self.store.forget_intents(orphans).await }
     }
 
+    /// A sync that failed may have dropped what it was to write, and the next one says that all is well: what was
+    /// promised of those files is written into other ones first. Returns whether a sync now means what it says.
+    async fn write_suspects_again(&self, keys: &[i64]) -> StoreResult<bool> {
+        let suspect = self.promises.suspect().clone();
+        if suspect.is_empty() {
+            return Ok(true);
+        }
+        let mut intents = self.store.intents().await?;
+        intents.retain(|(key, intent)| keys.contains(key) && suspect.contains(&intent.id));
+        let written = self.promises_of(intents).await?;
+        let source = self.source.clone();
+        let done = blocking(move || written.iter().all(|promise| renew(&*source, promise))).await.unwrap_or(false);
+        if done {
+            self.promises.suspect().retain(|id| !suspect.contains(id));
+        }
+        Ok(done)
+    }
+
     /// Brings written files to disk, then forgets the intents that would have written them again.
     pub async fn sync_files(&self) {
         self.source.trim();
@@ -145,12 +169,9 @@ impl App {
         let (keys, mut ids): (Vec<i64>, Vec<ScheduleId>) = pending.into_iter().unzip();
         ids.sort();
         ids.dedup();
-        let source = self.source.clone();
-        let synced = blocking(move || source.sync(&ids)).await;
-        let forgotten = match synced {
-            Ok(Ok(())) => self.store.forget_intents(keys.clone()).await.map_err(|e| e.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+        let forgotten = match self.sync_written(&keys, ids).await {
+            Ok(()) => self.store.forget_intents(keys.clone()).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error),
         };
         match forgotten {
             Ok(()) => {
@@ -160,6 +181,20 @@ impl App {
             Err(error) => tracing::warn!(component = "reconciler", %error,
                 "could not bring edited files to disk yet; trying again"),
         }
+    }
+
+    async fn sync_written(&self, keys: &[i64], ids: Vec<ScheduleId>) -> Result<(), String> {
+        match self.write_suspects_again(keys).await {
+            Ok(true) => {}
+            Ok(false) => return Err("what an earlier sync left open could not be written again".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
+        let (source, synced) = (self.source.clone(), ids.clone());
+        let synced = blocking(move || source.sync(&synced)).await.map_err(|error| error.to_string())?;
+        synced.map_err(|error| {
+            self.promises.suspect().extend(ids);
+            error.to_string()
+        })
     }
 }
 
@@ -180,10 +215,26 @@ fn keep(source: &dyn Files, promise: &Promise) -> bool {
     if !promise.versions.contains(&there) && !is_cut_off {
         return true;
     }
-    match source.swap(&promise.id, there.as_ref(), promise.content.as_deref()) {
+    is_written(&promise.id, source.swap(&promise.id, there.as_ref(), promise.content.as_deref()))
+}
+
+/// Writes what is there of a promise into another file. Returns whether that is done, or not wanted any more.
+fn renew(source: &dyn Files, promise: &Promise) -> bool {
+    let Some(content) = promise.content.as_deref() else { return true };
+    match source.read(&promise.id) {
+        Ok(Some((_, found))) if found == content || is_remnant(&found, Some(content)) => {
+            is_written(&promise.id, source.write_again(&promise.id, &Digest::of(&found), content))
+        }
+        Ok(_) => true,
+        Err(error) => is_written(&promise.id, Err(error)),
+    }
+}
+
+fn is_written(id: &ScheduleId, swapped: Result<Swap, SourceError>) -> bool {
+    match swapped {
         Ok(Swap::Done(_) | Swap::Moved(_)) => true,
         Err(error) => {
-            tracing::error!(component = "reconciler", "could not replay an edit of {}: {error}", promise.id);
+            tracing::error!(component = "reconciler", "could not replay an edit of {id}: {error}");
             false
         }
     }

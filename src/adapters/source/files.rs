@@ -35,6 +35,9 @@ pub trait Files: Send + Sync {
         seen: Option<&FileStat>,
         new: Option<&[u8]>,
     ) -> Result<Swap, SourceError>;
+    /// Writes a file's content into another file in its place, also where it is the same: a system whose sync
+    /// failed may hold what it has not written for written.
+    fn write_again(&self, id: &ScheduleId, base: &Digest, content: &[u8]) -> Result<Swap, SourceError>;
     /// Whether a connector's files can be exchanged, as far as that shows without trying.
     fn check_writable(&self, _: Connector) -> Result<(), SourceError> {
         Ok(())
@@ -92,6 +95,10 @@ impl Files for Source {
         new: Option<&[u8]>,
     ) -> Result<Swap, SourceError> {
         self.swap_seen(id, base, seen, new)
+    }
+
+    fn write_again(&self, id: &ScheduleId, base: &Digest, content: &[u8]) -> Result<Swap, SourceError> {
+        super::swap::write_again(self, id, base, content)
     }
 
     fn check_writable(&self, connector: Connector) -> Result<(), SourceError> {

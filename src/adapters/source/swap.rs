@@ -44,6 +44,8 @@ pub(super) struct Manner<'a> {
     pub atomic: bool,
     /// The stat under which the caller has just read the base.
     pub seen: Option<FileStat>,
+    /// Writes also what is there already.
+    pub again: bool,
     pub between: &'a dyn Fn(Moment),
 }
 
@@ -54,8 +56,14 @@ pub(super) fn swap(
     seen: Option<&FileStat>,
     new: Option<&[u8]>,
 ) -> Result<Swap, SourceError> {
-    let manner = Manner { atomic: true, seen: seen.copied(), between: &|_| {} };
+    let manner = Manner { atomic: true, seen: seen.copied(), again: false, between: &|_| {} };
     swap_in(source, id, base, new, &manner)
+}
+
+/// Puts `bytes` in the place of `base` as `swap` does, into another file also where they are the same.
+pub(super) fn write_again(source: &Source, id: &ScheduleId, base: &Digest, bytes: &[u8]) -> Result<Swap, SourceError> {
+    let manner = Manner { atomic: true, seen: None, again: true, between: &|_| {} };
+    swap_in(source, id, Some(base), Some(bytes), &manner)
 }
 
 pub(super) fn swap_in(
@@ -204,7 +212,7 @@ impl Job<'_> {
             },
         };
         let new = Digest::of(bytes);
-        if new == *base {
+        if new == *base && !self.manner.again {
             return Ok(Swap::Done(Some(FileStat::of(&seen.meta))));
         }
         (self.manner.between)(Moment::Checked);

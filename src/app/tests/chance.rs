@@ -68,8 +68,13 @@ impl Chance {
 
     /// Whether this call fails.
     pub fn fails(&self) -> bool {
+        self.fails_times(1)
+    }
+
+    /// As `fails`, so many times as often.
+    pub fn fails_times(&self, factor: u64) -> bool {
         let rate = self.faults.load(Ordering::SeqCst);
-        let fails = rate > 0 && self.below(1000) < rate;
+        let fails = rate > 0 && self.below(1000) < rate * factor;
         self.has_failed.fetch_or(fails, Ordering::SeqCst);
         fails
     }

@@ -105,11 +105,14 @@ async fn a_task_that_hangs_is_named_and_started_anew_and_the_others_go_on() {
     world.supervisor.start("hanging", Need::Needed, move |pulse| {
         let count = count.clone();
         async move {
-            if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            // Counted only once it has said for how long it is away: from then on time may pass.
+            if count.load(Ordering::SeqCst) == 0 {
                 pulse.waits(Duration::from_secs(10), "a thing that never comes");
+                count.fetch_add(1, Ordering::SeqCst);
                 std::future::pending::<()>().await;
             }
             pulse.waits(LONG, "the end");
+            count.fetch_add(1, Ordering::SeqCst);
             pulse.stopped().await;
             Ok(())
         }

@@ -32,7 +32,7 @@ fn swap_while(
         &id("noop/a"),
         base.as_ref(),
         new.map(str::as_bytes),
-        &Manner { atomic, seen: None, between: &between },
+        &Manner { atomic, seen: None, again: false, between: &between },
     )
 }
 
@@ -131,7 +131,7 @@ fn a_second_save_while_the_first_is_put_back_wins() {
             save_by_rename(&f, &format!("save {}", saves.get()));
         }
     };
-    let manner = Manner { atomic: true, seen: None, between: &between };
+    let manner = Manner { atomic: true, seen: None, again: false, between: &between };
     let ended = swap_in(&f.source, &id("noop/a"), Some(&digest(OLD)), Some(NEW.as_bytes()), &manner).unwrap();
     // Without an exchange there are two moments.
     let last = if CAN_EXCHANGE { "save 5" } else { "save 2" };

@@ -40,6 +40,9 @@ impl World {
                 26 | 27 => {
                     let _one = self.janitor.lock().await;
                     app.sync_files().await;
+                    if self.chance.is(50) {
+                        app.sync_files().await;
+                    }
                 }
                 28 => self.lay_hand_on_rows(),
                 29 => {

@@ -27,6 +27,8 @@ struct Inner {
     windows: BTreeMap<String, Vec<u8>>,
     /// What a power cut may put in a file's place: not everything is on the platter yet.
     unsynced: BTreeMap<ScheduleId, Vec<Option<Vec<u8>>>>,
+    /// Of these, what a sync that failed has dropped: it comes no nearer to the platter until it is written again.
+    dropped: BTreeSet<ScheduleId>,
     /// Files that the program wrote last.
     ours: BTreeSet<ScheduleId>,
     /// How often anyone but the program has touched a file.
@@ -95,6 +97,7 @@ impl Disk {
             return;
         }
         inner.ours.remove(id);
+        inner.dropped.remove(id);
         *inner.touched.entry(id.clone()).or_default() += 1;
         if self.chance.is(60) {
             inner.unsynced.remove(id);
@@ -130,6 +133,12 @@ impl Disk {
         let stat = FileStat { size, mtime_ns: now_ns, ctime_ns: now_ns, inode };
         inner.files.insert(id.clone(), File { content, stat });
         Some(stat)
+    }
+
+    /// The program ends. That a kill comes between a sync that failed and the writing that follows it is not played:
+    /// the next start cannot know.
+    pub fn forget_dropped(&self) {
+        self.lock().dropped.clear();
     }
 
     /// The current goes: of each file that is not synced stays this or that version, or nothing in it.
@@ -177,6 +186,7 @@ impl Disk {
     fn put(&self, id: &ScheduleId, base: Option<Vec<u8>>, new: Option<Vec<u8>>) -> Option<FileStat> {
         let mut inner = self.lock();
         let was_ours = !inner.ours.insert(id.clone());
+        inner.dropped.remove(id);
         let versions = inner.unsynced.entry(id.clone()).or_default();
         if !was_ours {
             versions.clear();
@@ -278,13 +288,24 @@ impl Files for Disk {
         Ok(Swap::Done(self.put(id, there, new.map(<[u8]>::to_vec))))
     }
 
+    fn write_again(&self, id: &ScheduleId, base: &Digest, content: &[u8]) -> Result<Swap, SourceError> {
+        self.swap(id, Some(base), Some(content))
+    }
+
     fn sync(&self, ids: &[ScheduleId]) -> io::Result<()> {
-        if self.chance.fails() || self.lock().away {
+        let fails = self.chance.fails_times(8);
+        let mut inner = self.lock();
+        if fails || inner.away {
+            let inner = &mut *inner;
+            // Names are the journal's, which does not go on after an error.
+            let is_lost = |id: &&ScheduleId| inner.unsynced.contains_key(id) && inner.files.contains_key(id);
+            inner.dropped.extend(ids.iter().filter(is_lost).cloned());
             return Err(io::Error::other("input/output error"));
         }
-        let mut inner = self.lock();
         for id in ids {
-            inner.unsynced.remove(id);
+            if !inner.dropped.contains(id) {
+                inner.unsynced.remove(id);
+            }
         }
         Ok(())
     }

@@ -173,6 +173,7 @@ impl World {
             let changed = self.disk.lose_power();
             self.tell(|| format!("files are {changed:?}"));
         }
+        self.disk.forget_dropped();
         self.chance.set_dead(false);
         self.mutations.lock().unwrap().extend(std::mem::take(&mut *self.open.lock().unwrap()).into_values());
         self.clock.advance(*self.chance.pick(&[0, 10, 3000, 70_000]));

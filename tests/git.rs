@@ -115,23 +115,24 @@ async fn what_others_push_is_followed_and_can_be_asked_for() {
     server.stop().await;
 }
 
-#[test]
-fn a_start_that_cannot_work_with_git_says_why_and_ends_with_2() {
-    let check = |server: &Server, expect: &str| {
-        let output = server.command().arg("serve").output().expect("the binary runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(expect), "{said}");
+#[tokio::test]
+async fn without_a_repository_to_work_with_git_is_degraded_and_the_rest_goes_on() {
+    let goes_on = async |mut server: Server, expect: &str| {
+        server.launch().await;
+        let is_told = |health: &Value| {
+            let loops = at(health, "/loops/loops").as_array().cloned().unwrap_or_default();
+            let keeper = loops.into_iter().find(|known| known["name"] == "git-keeper").unwrap_or_default();
+            keeper["state"] == "degraded" && text(&keeper, "/last_error").contains(expect)
+        };
+        server.until_health(expect, is_told).await;
+        server.act("pause", "a").send().await.expect(200);
+        assert!(server.read("schedules/noop/a.yaml").contains("paused: true"));
+        server.stop().await;
     };
-    let server = Server::prepare(Options::default().env("COMMAND_CENTER_GIT", "commit"));
-    check(&server, "does not lie in a git work tree");
+    let options = || Options::default().noop("a", "interval_sec: 300\n").env("COMMAND_CENTER_GIT", "commit");
+    goes_on(Server::prepare(options()), "does not lie in a git work tree").await;
     let server = prepared("push");
     git(&server.path(""), &["remote", "remove", "origin"]);
-    check(&server, "has no remote \"origin\"");
-    let empty = server.path("empty");
-    std::fs::create_dir(&empty).expect("an empty folder");
-    let output = server.command().arg("serve").env("PATH", &empty).output().expect("the binary runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("git program was not found"), "{said}");
+    goes_on(server, "has no remote").await;
+    goes_on(Server::prepare(options().env("PATH", "")), "git program was not found").await;
 }

@@ -131,7 +131,7 @@ async fn a_task_that_hangs_is_named_and_started_anew_and_the_others_go_on() {
             Ok(())
         }
     });
-    until(|| starts.load(Ordering::SeqCst) == 1).await;
+    until(|| starts.load(Ordering::SeqCst) == 1 && rounds.load(Ordering::SeqCst) > 0).await;
     world.pass(10 + STALL);
     assert!(world.loop_named("hanging").await.is_well(), "it said that it would be away");
     world.pass(2);
@@ -223,6 +223,8 @@ async fn a_dispatcher_that_hangs_is_superseded_and_steps_down() {
         tell.lock().unwrap().send(start).unwrap();
         ended
     });
+    // Or its successor might be the first to come to its senses.
+    until(|| started.load(Ordering::SeqCst) == 1).await;
     world.pass(STALL + 2);
     let seen = world.loop_named(DISPATCHER).await;
     assert_eq!((seen.state, seen.restarts), (LoopState::Stalled, 1));

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Options, Server, eventually, text};
+use common::{Options, Server, copy_all, eventually, text};
 use serde_json::Value;
 
 /// A server with a snapshot, changes after it, and an end in order.
@@ -21,18 +21,6 @@ async fn filled() -> Server {
     }
     server.stop().await;
     server
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_all(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 async fn is_whole(server: &Server, what: &str) -> Value {

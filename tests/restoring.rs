@@ -11,7 +11,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Options, Server, at, eventually, hold, text};
+use common::{Options, Server, at, copy_all, eventually, hold, text};
 use serde_json::{Value, json};
 
 /// What a home holds, as a person would compare it: the desired files, and the schedules' etags.
@@ -44,18 +44,6 @@ async fn state(server: &Server) -> State {
     let mut etags: Vec<_> = all.into_iter().map(|(tenant, status)| (tenant, text(&status, "/etag").into())).collect();
     etags.sort();
     State { files: files_below(&server.path("desired")), etags }
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_all(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn library(folder: &Path) -> PathBuf {

@@ -78,7 +78,7 @@ impl App {
         let now = self.clock.now();
         let is_due = match checked {
             // What was closed in order and is large is looked at once the start has settled, beside all else.
-            None => (now - self.started).abs() >= AFTER_START_MS,
+            None => interval.is_some() && (now - self.started).abs() >= AFTER_START_MS,
             Some(_) => interval.is_some_and(|interval| is_due(checked, interval, now)),
         };
         if suspicion.is_none() && !is_due || self.keeping.told().gives_up {

@@ -328,6 +328,19 @@ fn command_of(program: &Path, directory: &Path) -> Command {
     command
 }
 
+/// Copies a folder with all that is in it.
+pub fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a copy");
+    for entry in fs::read_dir(from).expect("a copy").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
 /// An address that nobody listened on a moment ago.
 pub fn free_addr() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
